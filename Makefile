@@ -1,0 +1,31 @@
+# Each target makes .venv when it is missing or older than pyproject.toml.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: test check bench lab stress real
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@
+
+test: .venv/installed  ## check, then the quick tests, then the slow ones
+	$(MAKE) check
+	$(BIN)/python -m pytest -m "not slow and not stress"
+	$(BIN)/python -m pytest -m "slow and not stress"
+
+check: .venv/installed  ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: .venv/installed  ## measured ratios on this machine, a few minutes
+	$(BIN)/python -m tests.bench
+
+stress: .venv/installed  ## 20 kills at random steps
+	$(BIN)/python -m pytest -m stress
+
+lab: .venv/installed  ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab notebooks
+
+real: .venv/installed  ## the README's table on real photographs; resumable, about an hour and a half on two cores
+	$(BIN)/python -m tests.real_photos

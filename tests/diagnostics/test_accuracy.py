@@ -1,0 +1,100 @@
+"""The group report: its numbers are those of metrics, its table says what it means, unlike test sets are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from workbench import metrics
+from workbench.data import Classes, GroupRule
+from workbench.diagnostics.accuracy import group_report
+from workbench.features import Features
+
+Make = Callable[..., Features]
+
+
+def test_numbers_are_those_of_metrics(make_features: Make) -> None:
+    features = make_features()
+    report = group_report(features, seed=5)
+    groups = features.classes.groups
+    assert report.accuracy == metrics.group_accuracy(features.predicted, features.labels, groups)
+    for group, interval in report.arms[0].over_classes.items():
+        assert interval == metrics.group_interval(features.predicted[None], features.labels, groups, group, seed=5)
+    pooled = group_report(features, pooled=True).accuracy
+    assert pooled == metrics.group_accuracy(features.predicted, features.labels, groups, pooled=True)
+
+
+def test_the_table_names_thresholds_estimand_and_sizes(make_features: Make) -> None:
+    text = str(group_report(make_features(), names=("LIFT", "")))
+    assert "many >= 101, few <= 19 training images" in text
+    assert "speak of classes like these, for this trained model (Student t: all" in text
+    assert "| group | classes | test images | LIFT: % [95% over classes] |" in text
+    assert "| few | 4 | 80 |" in text and "* fewer than 5 classes" in text
+
+
+def test_an_empty_group_is_not_zero(make_features: Make) -> None:
+    report = group_report(make_features(counts=(500, 300, 50, 40)))
+    assert "| few | 0 | 0 | n/a (0 classes) |" in str(report) and np.isnan(report.accuracy["few"])
+    untested = str(group_report(make_features(counts=(500, 300, 50, 2, 1), images=(9, 9, 9, 0, 0))))
+    assert "| few | 2 | 0 | n/a (no test images) |" in untested
+    assert "2 of 5 classes have no test images" in untested
+
+
+def test_several_seeds_have_an_interval_over_seeds(make_features: Make) -> None:
+    seeds = [make_features(seed) for seed in range(3)]
+    report = group_report(seeds)
+    (arm,) = report.arms
+    values = [metrics.group_accuracy(f.predicted, f.labels, f.classes.groups)["few"] for f in seeds]
+    assert arm.num_seeds == 3 and arm.over_seeds["few"] == metrics.seed_interval(values)
+    assert report.accuracy["few"] == pytest.approx(np.mean(values))
+    assert "[95% over 3 seeds]" in str(report) and "training again with another seed" in str(report)
+    assert not group_report(seeds[:1]).arms[0].over_seeds
+
+
+def test_two_arms_are_paired_class_by_class(make_features: Make) -> None:
+    first = [make_features(seed) for seed in (0, 1)]
+    second = make_features(7, skill=np.full(12, 0.2))
+    report = group_report(first, compare=second, names=("LIFT", "full"))
+    both = np.stack([f.predicted for f in first]), second.predicted[None]
+    expected = metrics.paired_difference(*both, second.labels, second.classes.groups, group="many")
+    assert report.differences["many"] == expected
+    assert "LIFT better" in str(report) and "could have shown" in str(report)
+    assert report.views == ("groups", "classes", "difference")
+    assert group_report(second).views == ("groups", "classes")
+
+
+def test_images_in_another_order_are_matched_by_id(make_features: Make, rng: np.random.Generator) -> None:
+    features = make_features()
+    order = rng.permutation(len(features))
+    arrays = ("vectors", "logits", "predicted", "confidence", "labels", "ids")
+    shuffled = dataclasses.replace(features, **{name: getattr(features, name)[order] for name in arrays})
+    report = group_report(features, compare=shuffled)
+    assert all(difference.estimate == 0 for difference in report.differences.values())
+
+
+def test_the_frame_holds_groups_seeds_classes_and_differences(make_features: Make) -> None:
+    frame = group_report([make_features(0), make_features(1)], compare=make_features(2)).to_frame()
+    assert frame["kind"].value_counts().to_dict() == {"group": 10, "seeds": 5, "class": 24, "difference": 5}
+    few = frame[(frame["kind"] == "class") & (frame["group"] == "few") & (frame["arm"] == "first")]
+    assert few["train_images"].tolist() == [19, 10, 5, 2] and (few["test_images"] == 20).all()
+
+
+def test_unlike_features_are_refused(make_features: Make) -> None:
+    features = make_features()
+    with pytest.raises(ValueError, match="240 and 240 images, of which 0 are the same"):
+        group_report(features, compare=make_features(split="val"))
+    with pytest.raises(ValueError, match="240 and 360 images, of which 240 are the same"):
+        group_report(features, compare=make_features(images=30))
+    with pytest.raises(ValueError, match="number 2 have 2 classes, the first have 12"):
+        group_report(features, compare=make_features(counts=(500, 2)))
+    with pytest.raises(ValueError, match="120 images have another label"):
+        labels = np.roll(features.labels, 10)
+        group_report(features, compare=dataclasses.replace(features, labels=labels))
+    rule = Classes(features.classes.names, features.classes.counts, GroupRule(few_to=20))
+    with pytest.raises(ValueError, match=r"other shot groups .* extract both with the same manifest"):
+        group_report(features, compare=dataclasses.replace(features, classes=rule))
+    with pytest.raises(ValueError, match="empty list"):
+        group_report([])

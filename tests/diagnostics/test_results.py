@@ -1,0 +1,142 @@
+"""What holds for the result of every diagnostic: a tidy frame, plots anywhere, figures that say what made them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from diagnostic_examples import EXAMPLES
+
+from workbench.diagnostics.base import DIAGNOSTICS, Result, load_diagnostic, read_provenance
+from workbench.features import Features
+
+SUFFIXES = (".pdf", ".png", ".svg")
+
+
+@pytest.fixture(params=sorted(DIAGNOSTICS))
+def result(request: pytest.FixtureRequest, make_features: Callable[..., Features]) -> Result:
+    assert request.param in EXAMPLES, f"add an example of {request.param} to tests/diagnostics/diagnostic_examples.py"
+    return EXAMPLES[request.param](make_features)
+
+
+def test_every_name_leads_to_a_function() -> None:
+    assert list(DIAGNOSTICS) == sorted(DIAGNOSTICS)
+    assert all(callable(load_diagnostic(name)) for name in DIAGNOSTICS)
+    with pytest.raises(ValueError, match="'gama' is not known; choose one of cost, group_report"):
+        load_diagnostic("gama")
+
+
+def test_the_frame_is_tidy(result: Result) -> None:
+    frame = result.to_frame()
+    assert isinstance(frame, pd.DataFrame) and len(frame)
+    assert all(name == name.lower() and " " not in name for name in frame.columns)
+    assert frame.columns.is_unique and isinstance(frame.index, pd.RangeIndex)
+    scalars = frame.map(lambda value: pd.api.types.is_scalar(value))
+    assert scalars.to_numpy().all(), "one observation per row: no lists or arrays in cells"
+    assert not frame.duplicated().any()
+
+
+def test_result_knows_its_name_and_prints(result: Result) -> None:
+    assert result.diagnostic in DIAGNOSTICS
+    assert str(result) and "object at" not in str(result)
+    with pytest.raises(AttributeError):
+        result.arguments = {}
+
+
+def test_draws_into_given_axes_and_into_new_ones(result: Result) -> None:
+    before = dict(mpl.rcParams)
+    figure, (left, right) = plt.subplots(1, 2, layout="constrained", figsize=(14, 4))
+    for view in result.views:
+        assert result.plot(right, view=view) is right
+        new = result.plot(view=view)
+        assert new.figure not in (figure, None) and new.has_data()
+    assert not left.has_data()
+    figure.canvas.draw()
+    assert dict(mpl.rcParams) == before
+    with pytest.raises(ValueError, match=f"is not one of {type(result).__name__}'s: {result.views[0]}"):
+        result.plot(view="sideways")
+
+
+def test_figures_are_legible(result: Result) -> None:
+    for view in result.views:
+        ax = result.plot(view=view)
+        figure = ax.figure
+        figure.canvas.draw()
+        texts = [text for text in figure.findobj(mpl.text.Text) if text.get_visible() and text.get_text().strip()]
+        assert min(text.get_fontsize() for text in texts) >= 7
+        assert not ax.get_title(), "captions interpret, titles do not"
+        assert ax.get_xlabel() or ax.get_ylabel()
+        canvas = figure.bbox
+        for text in texts:
+            box = text.get_window_extent()
+            inside = canvas.x0 <= box.x0 and canvas.y0 <= box.y0 and box.x1 <= canvas.x1 and box.y1 <= canvas.y1
+            on_axis = text in ax.get_xticklabels() + ax.get_yticklabels()  # ticks beyond the limits are not drawn
+            assert inside or on_axis, f"{text.get_text()!r} leaves the figure"
+        for labels in (ax.get_xticklabels(), ax.get_yticklabels()):
+            boxes = [label.get_window_extent() for label in labels if label.get_text()]
+            assert not any(a.overlaps(b) for a, b in pairwise(boxes)), "tick labels overlap"
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_saving_twice_gives_the_same_bytes_and_the_table_beside(result: Result, tmp_path: Path, suffix: str) -> None:
+    for view in result.views:
+        paths = [result.save(tmp_path / folder / f"{view}{suffix}", view=view) for folder in ("a", "b")]
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+        assert result.save(paths[0], view=view) == paths[0], "the same figure may be saved again"
+        table = pd.read_csv(paths[0].with_suffix(".csv"), keep_default_na=True)
+        assert list(table.columns) == list(result.to_frame().columns) and len(table) == len(result.to_frame())
+    assert not plt.get_fignums(), "saving leaves no figure open"
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_saved_figure_says_what_made_it(result: Result, tmp_path: Path, suffix: str) -> None:
+    for view in result.views:
+        note = read_provenance(result.save(tmp_path / f"{view}{suffix}", view=view))
+        assert note == json.loads(json.dumps(result.provenance | {"view": view}))
+        assert note["diagnostic"] == result.diagnostic and "numpy" in note["versions"]
+
+
+def test_fonts_are_type_42_and_svg_text_stays_text(result: Result, tmp_path: Path) -> None:
+    for view in result.views:
+        pdf = result.save(tmp_path / f"{view}.pdf", view=view).read_bytes()
+        assert b"/Type3" not in pdf and b"/FontFile2" in pdf
+        svg = result.save(tmp_path / f"{view}.svg", view=view).read_text(encoding="utf-8")
+        assert "<text" in svg and result.plot(view=view).get_xlabel() in svg
+
+
+def test_other_content_is_not_overwritten(result: Result, tmp_path: Path) -> None:
+    path = tmp_path / "figure.svg"
+    path.write_text("mine")
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        result.save(path)
+    assert path.read_text() == "mine" and not path.with_suffix(".csv").exists()
+    assert result.save(path, overwrite=True).read_text(encoding="utf-8") != "mine"
+    with pytest.raises(ValueError, match=r"figures are saved as \.pdf, \.png, \.svg"):
+        result.save(tmp_path / "figure.jpg")
+
+
+def test_odd_text_survives_in_every_format(make_features: Callable[..., Features], tmp_path: Path) -> None:
+    source = {"manifest": r"C:\data (old)\ü", "note": "<&\">\n" * 50}
+    features = make_features()
+    object.__setattr__(features, "source", source)
+    result = load_diagnostic("separability")(features)
+    for suffix in SUFFIXES:
+        assert read_provenance(result.save(tmp_path / f"odd{suffix}"))["sources"] == [source]
+
+
+def test_figures_without_a_note_and_other_files_are_told_apart(tmp_path: Path) -> None:
+    for suffix in SUFFIXES:
+        path = tmp_path / f"plain{suffix}"
+        plt.figure().savefig(path)
+        with pytest.raises(ValueError, match="carries no provenance"):
+            read_provenance(path)
+    with pytest.raises(ValueError, match=r"kept in \.pdf, \.png and \.svg"):
+        other = tmp_path / "x.txt"
+        other.touch()
+        read_provenance(other)

@@ -1,0 +1,66 @@
+"""A workbench for long-tailed image recognition with foundation models.
+
+Everything public is here and loaded on first use, so that `import workbench as wb` takes a moment:
+
+    manifest = wb.Manifest.load("digits_lt")
+    train = wb.LongTailDataset(manifest, "train")
+    backbone = wb.load_backbone("vit_tiny_patch16_224", weights="vit.safetensors")
+    method = wb.create_method("lift", backbone, manifest.classes)
+    run = wb.fit(method, train, out="runs/lift")
+    features = wb.extract(run.method(), wb.LongTailDataset(manifest, "test"))
+    print(wb.group_report(features))
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workbench.backbones import load_backbone as load_backbone
+    from workbench.data import Classes as Classes
+    from workbench.data import GroupRule as GroupRule
+    from workbench.data import LongTailDataset as LongTailDataset
+    from workbench.data import Manifest as Manifest
+    from workbench.data import Preprocessing as Preprocessing
+    from workbench.data import import_dataset as import_dataset
+    from workbench.diagnostics.accuracy import group_report as group_report
+    from workbench.diagnostics.cost import cost as cost
+    from workbench.diagnostics.knn import knn_accuracy as knn_accuracy
+    from workbench.diagnostics.separability import separability as separability
+    from workbench.features import Features as Features
+    from workbench.features import extract as extract
+    from workbench.methods import METHODS as METHODS
+    from workbench.methods import Stage as Stage
+    from workbench.methods import create_method as create_method
+    from workbench.runs import Run as Run
+    from workbench.training import fit as fit
+    from workbench.training import resume as resume
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "workbench.backbones": ("load_backbone",),
+    "workbench.data": ("Classes", "GroupRule", "LongTailDataset", "Manifest", "Preprocessing", "import_dataset"),
+    "workbench.diagnostics.accuracy": ("group_report",),
+    "workbench.diagnostics.cost": ("cost",),
+    "workbench.diagnostics.knn": ("knn_accuracy",),
+    "workbench.diagnostics.separability": ("separability",),
+    "workbench.features": ("Features", "extract"),
+    "workbench.methods": ("METHODS", "Stage", "create_method"),
+    "workbench.runs": ("Run",),
+    "workbench.training": ("fit", "resume"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'workbench' has no attribute {name!r}; it offers {', '.join(sorted(_HOME_OF))}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*_HOME_OF, "__version__"])

@@ -1,0 +1,62 @@
+"""Data sets: manifests, import, images, preprocessing and the order in which an epoch visits them.
+
+Names are loaded on first use, so that reading a manifest needs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .dataset import LongTailDataset as LongTailDataset
+    from .dataset import read_image as read_image
+    from .importing import CheckReport as CheckReport
+    from .importing import ImportReport as ImportReport
+    from .importing import check_dataset as check_dataset
+    from .importing import import_dataset as import_dataset
+    from .manifest import Classes as Classes
+    from .manifest import GroupRule as GroupRule
+    from .manifest import Manifest as Manifest
+    from .manifest import Split as Split
+    from .manifest import exponential_counts as exponential_counts
+    from .preprocessing import Preprocessing as Preprocessing
+    from .preprocessing import default_expand as default_expand
+    from .preprocessing import evaluation_preprocessing as evaluation_preprocessing
+    from .preprocessing import training_preprocessing as training_preprocessing
+    from .sampling import SAMPLERS as SAMPLERS
+    from .sampling import epoch_order as epoch_order
+    from .scanning import Outcome as Outcome
+    from .subsets import digits_lt as digits_lt
+
+_HOMES = {
+    "LongTailDataset": "dataset",
+    "read_image": "dataset",
+    "CheckReport": "importing",
+    "ImportReport": "importing",
+    "check_dataset": "importing",
+    "import_dataset": "importing",
+    "Classes": "manifest",
+    "GroupRule": "manifest",
+    "Manifest": "manifest",
+    "Split": "manifest",
+    "exponential_counts": "manifest",
+    "Preprocessing": "preprocessing",
+    "default_expand": "preprocessing",
+    "evaluation_preprocessing": "preprocessing",
+    "training_preprocessing": "preprocessing",
+    "SAMPLERS": "sampling",
+    "epoch_order": "sampling",
+    "Outcome": "scanning",
+    "digits_lt": "subsets",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(_HOMES)}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

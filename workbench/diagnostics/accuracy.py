@@ -1,0 +1,326 @@
+"""How often is the model right, for many-, medium- and few-shot classes, how sure is that, and is one run better?
+
+The arithmetic is that of `workbench.metrics`. Groups are Kang et al.'s (ICLR 2020, arXiv 1910.09217) with the bounds of
+the data set's manifest, which are printed with every table, because papers read "100 and 20" in three ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from workbench import metrics
+from workbench.features import Features
+
+from .arms import Arm, aligned, arm_of
+from .base import (
+    GROUP_COLOURS,
+    GROUP_ORDER,
+    INK,
+    MUTED,
+    PAPER,
+    Result,
+    dress,
+    percent,
+    same_classes,
+    scatter_by_frequency,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+_BARS = ("all", *GROUP_ORDER)
+_SEED: dict[str, Any] = {"color": INK, "marker": ".", "markersize": 6, "markerfacecolor": PAPER, "linestyle": "none"}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GroupReport(Result):
+    """Accuracy by shot group of one arm, or of two arms and their difference (first minus second)."""
+
+    diagnostic: ClassVar[str] = "group_report"
+
+    arms: tuple[Arm, ...]
+    differences: dict[str, metrics.Difference]  # key of metrics.group_accuracy; empty without a second arm
+    names: tuple[str, ...]  # of the C classes
+    counts: np.ndarray  # (C,) training images
+    groups: np.ndarray  # (C,) "many" | "medium" | "few"
+    images: np.ndarray  # (C,) test images
+    rule: str
+    pooled: bool
+    level: float
+
+    @property
+    def views(self) -> tuple[str, ...]:  # type: ignore[override]
+        """ "groups": bars; "classes": one point per class; "difference": one point per class, of two arms."""
+        return ("groups", "classes", "difference") if self.differences else ("groups", "classes")
+
+    @property
+    def accuracy(self) -> dict[str, float]:
+        """The first arm's accuracies as `metrics.group_accuracy` names them, mean over seeds."""
+        return {group: interval.estimate for group, interval in self.arms[0].over_classes.items()}
+
+    def sizes(self, group: str) -> tuple[int, int, int]:
+        """Classes of a group, how many of them have test images, and their test images."""
+        inside = np.isin(self.groups, [group] if group in GROUP_ORDER else GROUP_ORDER)
+        return int(inside.sum()), int((inside & (self.images > 0)).sum()), int(self.images[inside].sum())
+
+    def __str__(self) -> str:
+        return self.to_markdown()
+
+    def to_markdown(self) -> str:
+        """The table in percent with what its intervals mean, as Markdown."""
+        heads = ["group", "classes", "test images"]
+        for arm in self.arms:
+            heads.append(f"{arm.name}: % [{self.level:.0%} over classes]")
+            if arm.over_seeds:
+                heads.append(f"{arm.name}: [{self.level:.0%} over {arm.num_seeds} seeds]")
+        if self.differences:
+            heads += ["difference, points", "p", "could have shown"]
+        rows = [heads, ["---"] + ["---:"] * (len(heads) - 1)]
+        rows += [self._row(group) for group in metrics.ACCURACIES]
+        return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + ["", *self._notes()])
+
+    def _row(self, group: str) -> list[str]:
+        classes, tested, images = self.sizes(group)
+        row = [group.replace("_", " "), str(classes), str(images)]
+        for arm in self.arms:
+            over = arm.over_classes[group]
+            row.append(percent(over.estimate, over.low, over.high) + ("*" if over.too_small else ""))
+            if not tested:
+                row[-1] = "n/a (0 classes)" if not classes else "n/a (no test images)"
+            if arm.over_seeds:
+                seeds = arm.over_seeds.get(group)
+                row.append(f"[{100 * seeds.low:.1f}, {100 * seeds.high:.1f}]" if seeds else "n/a")
+        if self.differences:
+            row += self._difference_cells(self.differences[group])
+        return row
+
+    def _notes(self) -> list[str]:
+        what = "shares of test images (pooled)" if self.pooled else "means of class accuracies"
+        notes = [f"Groups: {self.rule}. Rows of groups are {what}; `all` is the share of test images."]
+        for arm in self.arms:
+            over = {group: interval for group, interval in arm.over_classes.items() if interval.n}
+            notes.append(f"{arm.name}: intervals over classes speak of {_about(over)}.")
+            seeds = next(iter(arm.over_seeds.values()), None)
+            if seeds:
+                notes.append(f"{arm.name}: intervals over seeds speak of the {seeds.estimand} ({seeds.method}).")
+        if self.differences:
+            over = {group: difference for group, difference in self.differences.items() if difference.n}
+            notes.append(
+                f"Difference: {self.arms[0].name} (first) minus {self.arms[1].name} (second), paired class by class, "
+                f"speaks of {_about(over)}. `could have shown` is the true difference that this test finds in 80 of "
+                "100 repetitions; a smaller one it may well miss."
+            )
+        if any(interval.too_small and interval.n for arm in self.arms for interval in arm.over_classes.values()):
+            notes.append(f"* fewer than {metrics.TRUSTED_FROM} classes: do not lean on this interval.")
+        untested = int((self.images == 0).sum())
+        if untested:
+            notes.append(f"{untested} of {len(self.images)} classes have no test images and do not count.")
+        return notes
+
+    def _difference_cells(self, difference: metrics.Difference) -> list[str]:
+        if np.isnan(difference.estimate):
+            return ["n/a", "", ""]
+        cell = percent(difference.estimate, difference.low, difference.high, sign=True)
+        verdict = difference.verdict.replace("first", self.arms[0].name).replace("second", self.arms[1].name)
+        p = "" if np.isnan(difference.p) else "< 0.001" if difference.p < 0.001 else f"{difference.p:.3f}"
+        smallest = difference.smallest_detectable
+        return [
+            f"{cell} {verdict}{'*' if difference.too_small else ''}",
+            p,
+            "" if np.isnan(smallest) else f"{100 * smallest:.1f}",
+        ]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Rows of kind "group" (interval over classes), "seeds" (over seeds), "class" and "difference"."""
+        import pandas as pd
+
+        rows: list[dict[str, Any]] = []
+        for arm in self.arms:
+            rows += [self._group_row(arm.name, "group", *item) for item in arm.over_classes.items()]
+            rows += [self._group_row(arm.name, "seeds", *item) for item in arm.over_seeds.items()]
+            rows += [
+                {
+                    "arm": arm.name,
+                    "kind": "class",
+                    "group": self.groups[c],
+                    "class": c,
+                    "name": self.names[c],
+                    "train_images": self.counts[c],
+                    "test_images": self.images[c],
+                    "value": arm.class_accuracy[c],
+                    "low": arm.class_low[c],
+                    "high": arm.class_high[c],
+                }
+                for c in range(len(self.names))
+            ]
+        pair = " minus ".join(arm.name for arm in self.arms)
+        rows += [
+            self._group_row(pair, "difference", group, difference)
+            | {"p": difference.p, "smallest_detectable": difference.smallest_detectable}
+            for group, difference in self.differences.items()
+        ]
+        return pd.DataFrame(rows).astype({"class": "Int64", "train_images": "Int64"})
+
+    def _group_row(self, arm: str, kind: str, group: str, interval: metrics.Interval) -> dict[str, Any]:
+        _, tested, images = self.sizes(group)
+        return {
+            "arm": arm,
+            "kind": kind,
+            "group": group,
+            "classes": tested,
+            "test_images": images,
+            "value": interval.estimate,
+            "low": interval.low,
+            "high": interval.high,
+            "n": interval.n,
+            "unit": interval.unit,
+            "method": interval.method,
+            "estimand": interval.estimand,
+        }
+
+    def _draw(self, ax: Axes, view: str, **artist_kw: Any) -> None:
+        if view == "groups":
+            self._draw_bars(ax, **artist_kw)
+            return
+        if view == "classes":
+            arm = self.arms[0]
+            values, mean = arm.class_accuracy, arm.over_classes
+            ax.set_ylim(-3, 103)
+            ax.set_ylabel("class accuracy (%)" if len(self.arms) == 1 else f"class accuracy of\n{arm.name} (%)")
+        else:
+            values, mean = self.arms[0].class_accuracy - self.arms[1].class_accuracy, self.differences
+            ax.axhline(0, color=INK, linewidth=0.8)
+            ax.set_ylabel(f"class accuracy, {self.arms[0].name}\nminus {self.arms[1].name} (points)")
+        bands = {group: (mean[group].estimate, mean[group].low, mean[group].high) for group in GROUP_ORDER}
+        labels = {
+            group: f"{group} {percent(*band, sign=view == 'difference')} (n = {self.sizes(group)[1]})"
+            for group, band in bands.items()
+        }
+        scatter_by_frequency(
+            ax,
+            100 * values,
+            self.counts,
+            self.groups,
+            labels=labels,
+            bands={group: tuple(100 * bound for bound in band) for group, band in bands.items()},
+            **artist_kw,
+        )
+        unit = "mean of classes" if view == "classes" else "mean difference"
+        title = f"{unit} [{self.level:.0%}] (n classes)"
+        ax.legend(title=title, alignment="left", loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+    def _draw_bars(self, ax: Axes, **artist_kw: Any) -> None:
+        width = 0.72 / len(self.arms)
+        for number, arm in enumerate(self.arms):
+            for place, group in enumerate(_BARS):
+                over, colour = arm.over_classes[group], GROUP_COLOURS.get(group, MUTED)
+                x = place + (number - (len(self.arms) - 1) / 2) * width
+                if not over.n:
+                    continue
+                style = {"color": colour, "edgecolor": colour, "linewidth": 1.2}
+                if number:
+                    style["color"] = "none"
+                ax.bar(x, 100 * over.estimate, 0.9 * width, **(style | artist_kw))
+                top = 100 * over.estimate
+                if not np.isnan(over.low):
+                    top = 100 * over.high
+                    ax.vlines(x, 100 * over.low, top, color=INK, linewidth=1.2)
+                if arm.over_seeds:
+                    spread = np.linspace(-0.2, 0.2, arm.num_seeds) * width
+                    ax.plot(x + spread, 100 * arm.seed_values[group], **_SEED)
+                ax.annotate(
+                    *(f"{100 * over.estimate:.1f}", (x, top), (0, 2)),
+                    textcoords="offset points", ha="center", va="bottom", fontsize="small",
+                )  # fmt: skip
+        ticks = []
+        for place, group in enumerate(_BARS):
+            classes, tested, images = self.sizes(group)
+            ticks.append(f"{group}\n{tested} classes\nn = {images}")
+            if not tested:
+                what = "n/a\n(0 classes)" if not classes else "n/a\n(no test\nimages)"
+                ax.text(place, 2, what, ha="center", va="bottom", color=MUTED, fontsize="small")
+        ax.set_xticks(range(len(_BARS)), ticks)
+        ax.set_xlim(-0.6, len(_BARS) - 0.4)
+        ax.set_ylim(0, 110)
+        ax.set_yticks(range(0, 101, 20))
+        ax.set_ylabel(f"accuracy (%), {self.level:.0%} interval\nover classes")
+        ax.text(1.0, 1.02, self.rule, transform=ax.transAxes, ha="right", va="bottom", fontsize="small", color=MUTED)
+        if len(self.arms) > 1 or self.arms[0].over_seeds:
+            self._legend(ax)
+        dress(ax)
+
+    def _legend(self, ax: Axes) -> None:
+        from matplotlib.lines import Line2D
+        from matplotlib.patches import Patch
+
+        fills = (INK, "none")
+        handles: list[Any] = [
+            Patch(facecolor=fill, edgecolor=INK, label=arm.name) for arm, fill in zip(self.arms, fills, strict=False)
+        ]
+        if any(arm.over_seeds for arm in self.arms):
+            handles.append(Line2D([], [], label="one seed", **_SEED))
+        ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+
+def group_report(
+    features: Features | Sequence[Features],
+    *,
+    compare: Features | Sequence[Features] | None = None,
+    names: tuple[str, str] = ("first", "second"),
+    pooled: bool = False,
+    level: float = 0.95,
+    seed: int = 0,
+) -> GroupReport:
+    """Accuracy per class and by shot group, with intervals, of one method or of two on the same test images.
+
+    Args:
+        features: of one run, or one per training seed, all of the same test images.
+        compare: of a second method, likewise; its number of seeds may differ.
+        names: what to call the two methods.
+        pooled: group accuracies as shares of images (LPT) instead of means of class accuracies.
+        level: of confidence.
+        seed: of the bootstrap over classes.
+    """
+    given = [features] if compare is None else [features, compare]
+    lists = [[one] if isinstance(one, Features) else list(one) for one in given]
+    if not all(lists):
+        raise ValueError("an empty list of features was given; give one Features per training seed.")
+    reference = lists[0][0]
+    classes = same_classes([one for several in lists for one in several])
+    groups, labels = np.asarray(classes.groups), reference.labels
+    predicted = [np.stack([aligned(one, reference) for one in several]) for several in lists]  # (S, N) each
+    options: dict[str, Any] = {"pooled": pooled, "level": level, "seed": seed}
+    differences = {}
+    if len(predicted) == 2:
+        differences = {
+            group: metrics.paired_difference(*predicted, labels, groups, group=group, **options)
+            for group in metrics.ACCURACIES
+        }
+    return GroupReport(
+        arguments=options | {"names": list(names[: len(lists)]), "seeds": [len(several) for several in lists]},
+        sources=tuple(one.source for several in lists for one in several),
+        arms=tuple(arm_of(name, p, labels, groups, options) for name, p in zip(names, predicted, strict=False)),
+        differences=differences,
+        names=tuple(classes.names),
+        counts=np.asarray(classes.counts),
+        groups=groups,
+        images=np.bincount(labels, minlength=len(classes)),
+        rule=str(classes.rule),
+        pooled=pooled,
+        level=level,
+    )
+
+
+def _about(intervals: dict[str, metrics.Interval]) -> str:
+    """What the intervals are about and how each was computed: "classes like these, ... (Student t: many, few)"."""
+    methods: dict[str, list[str]] = {}
+    for group, interval in intervals.items():
+        methods.setdefault(interval.method, []).append(group.replace("_", " "))
+    parts = [f"{method}: {', '.join(groups)}" for method, groups in methods.items()]
+    estimands = dict.fromkeys(interval.estimand.partition(" over ")[2] for interval in intervals.values())
+    return f"{', '.join(estimands)} ({'; '.join(parts)})"

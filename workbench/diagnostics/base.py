@@ -1,0 +1,285 @@
+"""What every diagnostic shares: the result that draws and saves itself, the visual language, the registry.
+
+A diagnostic is a function of features (or of a method) that returns a frozen `Result`. The function computes, the
+result draws. Colours, markers and type of figures are decided here and nowhere else; the colours of shot groups are
+from Okabe and Ito's "Color Universal Design" set, those of methods from Paul Tol's "muted" scheme (SRON/EPS/TN/09-002).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from workbench.versions import versions
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from workbench.data.manifest import Classes
+    from workbench.features import Features
+
+# Function that computes each diagnostic, by name.
+DIAGNOSTICS = {
+    "cost": "workbench.diagnostics.cost:cost",
+    "group_report": "workbench.diagnostics.accuracy:group_report",
+    "knn_accuracy": "workbench.diagnostics.knn:knn_accuracy",
+    "separability": "workbench.diagnostics.separability:separability",
+}
+
+GROUP_ORDER = ("many", "medium", "few")
+GROUP_COLOURS = {"many": "#0072B2", "medium": "#009E73", "few": "#D55E00"}
+GROUP_MARKERS = {"many": "o", "medium": "s", "few": "^"}
+METHOD_COLOURS = (  # in registry order; the paper's number is a short tick in INK on the same axis
+    *("#332288", "#CC6677", "#117733", "#DDCC77", "#88CCEE"),
+    *("#882255", "#44AA99", "#999933", "#AA4499", "#661100"),
+)
+SPLIT_LINES = {"train": "-", "test": "--"}
+SEQUENTIAL, DIVERGING, HEAT = "viridis", "RdBu_r", "inferno"
+INK, MUTED, GRID, PAPER = "#1a1a1a", "#6b6b6b", "#e6e6e6", "#ffffff"
+COLUMN_WIDTH, TEXT_WIDTH = 3.25, 5.5  # inches: one column of a two-column page, the full text width
+FONT_SIZE, CAPTION_SIZE = 9, 8  # points at final size; nothing in a figure is below 7
+RASTER_FROM = 5000  # scatters of more points are drawn as pixels inside a vector figure
+RESOLUTION = 300  # dots per inch of PNG files and of rasterised parts
+
+_STYLE = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so a figure has the same bytes on every machine
+    "font.size": FONT_SIZE,
+    "text.usetex": False,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.labelsize": FONT_SIZE,
+    "axes.edgecolor": INK,
+    "axes.facecolor": PAPER,
+    "axes.linewidth": 0.8,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": CAPTION_SIZE,
+    "ytick.labelsize": CAPTION_SIZE,
+    "legend.fontsize": CAPTION_SIZE,
+    "legend.frameon": False,
+    "legend.title_fontsize": CAPTION_SIZE,
+    "legend.handlelength": 1.4,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 5,
+    "figure.facecolor": PAPER,
+    "figure.constrained_layout.use": True,
+    "savefig.bbox": None,
+    "savefig.facecolor": PAPER,
+    "pdf.fonttype": 42,  # TrueType outlines: publishers refuse Type 3
+    "pdf.use14corefonts": False,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "workbench",  # the same element names each time
+}
+
+
+def load_diagnostic(name: str) -> Callable[..., Result]:
+    """The function that computes the diagnostic of this name."""
+    if name not in DIAGNOSTICS:
+        raise ValueError(f"diagnostic {name!r} is not known; choose one of {', '.join(DIAGNOSTICS)}.")
+    module, function = DIAGNOSTICS[name].split(":")
+    return getattr(import_module(module), function)
+
+
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """The house style of figures for the time of a `with` block; matplotlib's own settings are as before after it."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(_STYLE):
+        yield
+
+
+def dress(ax: Axes, *, grid: str | None = "y") -> None:
+    """Quiet frame: no upper and right spine, and light grid lines of one axis ("x", "y" or None) behind the data."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_axisbelow(True)
+    if grid:
+        ax.grid(axis=grid, color=GRID, linewidth=0.8)
+
+
+def scatter_by_frequency(
+    ax: Axes,
+    values: np.ndarray,
+    counts: np.ndarray,
+    groups: np.ndarray,
+    *,
+    labels: dict[str, str],
+    bands: dict[str, tuple[float, ...]],
+    **artist_kw: Any,
+) -> None:
+    """One point per class, most training images first, each group in its colour and with its marker; nan is left out.
+
+    values, counts, groups: (C,); bands: group -> (level,) or (level, low, high), a line with a band across its classes.
+    """
+    rank = np.empty(len(counts), dtype=int)
+    rank[np.argsort(-counts, kind="stable")] = np.arange(1, len(counts) + 1)
+    size = 22 if len(counts) <= 150 else 10
+    for group in GROUP_ORDER:
+        inside = (groups == group) & np.isfinite(values)
+        if not inside.any():
+            continue
+        colour = GROUP_COLOURS[group]
+        style = {"s": size, "alpha": 0.7, "linewidths": 0, "color": colour, "marker": GROUP_MARKERS[group]}
+        style |= {"rasterized": len(counts) >= RASTER_FROM, "label": labels[group]}
+        ax.scatter(rank[inside], values[inside], **(style | artist_kw))
+        ends = rank[inside].min() - 0.5, rank[inside].max() + 0.5
+        ax.hlines(bands[group][0], *ends, color=colour, linewidth=1.6)
+        if len(bands[group]) == 3 and np.isfinite(bands[group]).all():
+            ax.fill_between(ends, *bands[group][1:], color=colour, alpha=0.18, linewidth=0)
+    ax.set_xlabel("class, most training images first")
+    dress(ax)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Result:
+    """Numbers of one diagnostic and how to draw them.
+
+    A subclass is a frozen dataclass that names its `diagnostic` and implements `to_frame` and `_draw`. The function
+    that makes it passes its own arguments as `arguments` and the `source` of each Features it was given as `sources`,
+    so that a saved figure says what made it.
+    """
+
+    diagnostic: ClassVar[str]  # name in DIAGNOSTICS
+    views: ClassVar[tuple[str, ...]] = ("default",)  # what plot(view=) takes; the first is the default
+    size: ClassVar[tuple[float, float]] = (TEXT_WIDTH, 3.2)  # inches of a figure made by plot() or save()
+
+    arguments: dict[str, Any]  # JSON
+    sources: tuple[dict[str, Any], ...]  # JSON objects
+
+    def to_frame(self) -> pd.DataFrame:
+        """The numbers as a tidy table: one observation per row, lower-case columns, accuracies in [0, 1]."""
+        raise NotImplementedError(f"{type(self).__name__} must implement to_frame")
+
+    def _draw(self, ax: Axes, view: str, **artist_kw: Any) -> None:
+        raise NotImplementedError(f"{type(self).__name__} must implement _draw")
+
+    def plot(self, ax: Axes | None = None, *, view: str | None = None, **artist_kw: Any) -> Axes:
+        """Draw into `ax`, or into a new figure, and return the axes. Further keywords go to the main artists."""
+        view = self._view(view)
+        with figure_style():
+            if ax is None:
+                import matplotlib.pyplot as plt
+
+                ax = plt.figure(figsize=self.size).add_subplot()
+            self._draw(ax, view, **artist_kw)
+        return ax
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What made these numbers: diagnostic, its arguments, sources of the features, versions. JSON."""
+        return {
+            "diagnostic": self.diagnostic,
+            "arguments": self.arguments,
+            "sources": list(self.sources),
+            "versions": versions(),
+        }
+
+    def save(self, path: str | Path, *, view: str | None = None, overwrite: bool = False) -> Path:
+        """Write the figure (.pdf, .png or .svg) and, beside it, the table as .csv; return the figure's path.
+
+        The same numbers give the same bytes. A file that would change is left alone unless `overwrite` is given.
+        `read_provenance` reads back what made the figure.
+        """
+        path = Path(path)
+        note = json.dumps(self.provenance | {"view": self._view(view)}, sort_keys=True)
+        marks = {
+            ".pdf": {"CreationDate": None, "Keywords": note},
+            ".png": {"Description": note},
+            ".svg": {"Date": None, "Description": note},
+        }
+        if path.suffix not in marks:
+            raise ValueError(f"{path} ends in {path.suffix!r}; figures are saved as {', '.join(marks)}.")
+        from matplotlib.figure import Figure
+
+        buffer = io.BytesIO()
+        with figure_style():
+            figure = Figure(figsize=self.size)
+            self._draw(figure.add_subplot(), self._view(view))
+            figure.savefig(buffer, format=path.suffix[1:], dpi=RESOLUTION, metadata=marks[path.suffix])
+        table = self.to_frame().to_csv(index=False, lineterminator="\n").encode("utf-8", "surrogateescape")
+        contents = {path: buffer.getvalue(), path.with_suffix(".csv"): table}
+        for target, content in contents.items():
+            if not overwrite and target.exists() and target.read_bytes() != content:
+                raise FileExistsError(f"{target} exists with other content; give another name or overwrite=True.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for target, content in contents.items():
+            target.write_bytes(content)
+        return path
+
+    def _view(self, view: str | None) -> str:
+        if view is not None and view not in self.views:
+            raise ValueError(f"view={view!r} is not one of {type(self).__name__}'s: {', '.join(self.views)}.")
+        return view or self.views[0]
+
+
+def read_provenance(path: str | Path) -> dict[str, Any]:
+    """What made a figure saved by `Result.save`, read from the file itself."""
+    path = Path(path)
+    content = path.read_bytes()
+    if path.suffix == ".png":
+        from PIL import Image
+
+        with Image.open(io.BytesIO(content)) as image:
+            note = image.info.get("Description")
+    elif path.suffix == ".svg":
+        from xml.etree import ElementTree
+
+        note = ElementTree.fromstring(content).findtext(".//{http://purl.org/dc/elements/1.1/}description")
+    elif path.suffix == ".pdf":
+        note = _pdf_keywords(content)
+    else:
+        raise ValueError(f"{path} ends in {path.suffix!r}; provenance is kept in .pdf, .png and .svg files.")
+    if not note:
+        raise ValueError(f"{path} carries no provenance; it was not saved by a workbench result.")
+    return json.loads(note)
+
+
+def _pdf_keywords(content: bytes) -> str | None:
+    """The /Keywords string of a PDF's information dictionary; parentheses and backslashes in it have a backslash."""
+    start = content.find(b"/Keywords (")
+    if start < 0:
+        return None
+    out = bytearray()
+    position = start + len(b"/Keywords (")
+    while content[position : position + 1] not in (b")", b""):
+        position += content[position] == ord("\\")
+        out.append(content[position])
+        position += 1
+    return out.decode("ascii")
+
+
+def same_classes(several: Sequence[Features]) -> Classes:
+    """The class list that all of these features share; ValueError where they differ."""
+    first = several[0].classes
+    for number, other in enumerate((features.classes for features in several[1:]), start=2):
+        if tuple(other.names) != tuple(first.names):
+            raise ValueError(
+                f"features number {number} have {len(other)} classes, the first have {len(first)}, and their names or "
+                "order differ; only features of one data set can be set side by side."
+            )
+        if not np.array_equal(other.groups, first.groups):
+            raise ValueError(
+                f"features number {number} have other shot groups ({other.rule}) than the first ({first.rule}); "
+                "extract both with the same manifest."
+            )
+    return first
+
+
+def percent(value: float, low: float = math.nan, high: float = math.nan, *, sign: bool = False) -> str:
+    """A share (sign: a difference of shares) in percent, with its interval where there is one: "51.2 [47.8, 54.6]"."""
+    if math.isnan(value):
+        return "n/a"
+    form = "+.1f" if sign else ".1f"
+    interval = "" if math.isnan(low) else f" [{100 * low:{form}}, {100 * high:{form}}]"
+    return f"{100 * value:{form}}{interval}"

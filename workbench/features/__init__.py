@@ -1,0 +1,4 @@
+"""Features: what a model saw in every image of a data set, and `extract`, which makes them."""
+
+from workbench.features.container import Features as Features
+from workbench.features.extraction import extract as extract

@@ -1,0 +1,126 @@
+"""Run a trained method over a data set and keep what it saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from workbench.features.container import Features, keeps_logits
+from workbench.versions import versions
+
+if TYPE_CHECKING:
+    from workbench.data import LongTailDataset
+    from workbench.methods import Method
+
+
+def extract(
+    method: Method,
+    dataset: LongTailDataset,
+    *,
+    views: Literal["centre", "five", "ten"] | None = None,
+    layer: Literal["head", "backbone"] = "head",
+    batch_size: int = 64,
+    workers: int = 0,
+    on_step: Callable[[int, dict[str, float]], None] | None = None,
+    run: str | None = None,
+    weights_sha256: str | None = None,
+) -> Features:
+    """Features, decisions and logits of every image of a data set under the method's test transform.
+
+    Args:
+        method: a trained method, on the device where it shall run.
+        dataset: any split; its own preprocessing is replaced by the method's.
+        views: test-time ensemble; None takes the method's own (`test_views`). With several views the logits and the
+            vectors are means over the views.
+        layer: "head": what the head saw; "backbone": what the bare tower gives, without the method's adapters.
+        batch_size: images per forward pass; several views count as several images.
+        workers: image-loading processes.
+        on_step: progress, called with the batch number and {"done": images so far, "total": N}.
+        run, weights_sha256: where the trained method came from, kept in `source`.
+    """
+    if layer not in ("head", "backbone"):
+        raise ValueError(f"layer={layer!r} is not known; choose head or backbone.")
+    if dataset.classes.names != method.classes.names:
+        raise ValueError(
+            f"The method knows {len(method.classes)} classes and {dataset.manifest.name!r} has {len(dataset.classes)}, "
+            "or they are named or ordered differently; extract needs a data set with the classes of the run."
+        )
+    preprocessing = method.test_preprocessing(views)
+    dataset = dataset.with_preprocessing(preprocessing)
+    loader = DataLoader(
+        dataset,
+        batch_size=max(1, batch_size // preprocessing.views),
+        num_workers=workers,
+        pin_memory=method.device.type == "cuda",
+        generator=torch.Generator().manual_seed(0),
+    )
+    method.eval()
+    parts: dict[str, list[np.ndarray]] = {}
+    done = 0
+    with_logits = keeps_logits(len(dataset), len(method.classes))
+    for step, (images, _) in enumerate(loader):
+        with torch.inference_mode():
+            batch = _forward(method, images, layer)
+        if not with_logits:
+            del batch["logits"]
+        for name, array in batch.items():
+            parts.setdefault(name, []).append(array)
+        done += len(images)
+        if on_step is not None:
+            on_step(step, {"done": done, "total": len(dataset)})
+    whole = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    fixed = {name: whole.pop(name) for name in ("vectors", "predicted", "confidence")}
+    return Features(
+        **fixed,
+        logits=whole.pop("logits", None),
+        labels=dataset.labels,
+        ids=dataset.ids,
+        classes=dataset.classes,
+        extras={name.removeprefix("extras."): array for name, array in whole.items()},
+        source=_source(method, dataset, layer) | {"run": run, "weights_sha256": weights_sha256},
+    )
+
+
+def _forward(method: Method, images: torch.Tensor, layer: str) -> dict[str, np.ndarray]:
+    """images: (B, 3, H, W) or (B, V, 3, H, W) -> arrays of B rows."""
+    B = len(images)
+    flat = images.flatten(0, 1) if images.ndim == 5 else images  # (B*V, 3, H, W)
+    flat = flat.to(method.device, non_blocking=True)
+    output = method(flat)
+    vectors = output.features if layer == "head" else method.backbone.encode(flat)
+    if output.extras and images.ndim == 5:
+        # matched prompts or candidates of different crops have no mean: the last view is the centre (torchvision's order)
+        extras = {name: value.unflatten(0, (B, -1))[:, -1] for name, value in output.extras.items()}
+    else:
+        extras = output.extras
+    logits = output.logits.float().unflatten(0, (B, -1)).mean(1)  # (B, C)
+    confidence, predicted = logits.softmax(-1).max(-1)
+    found = {
+        "vectors": vectors.float().unflatten(0, (B, -1)).mean(1),  # (B, D)
+        "logits": logits.half(),
+        "confidence": confidence,
+        "predicted": predicted,
+        **{f"extras.{name}": value for name, value in extras.items()},
+    }
+    return {name: tensor.cpu().numpy() for name, tensor in found.items()}
+
+
+def _source(method: Method, dataset: LongTailDataset, layer: str) -> dict[str, Any]:
+    spec = dataset.spec()
+    return {
+        "method": method.name,
+        "options": method.options,
+        "seed": method.seed,
+        "backbone": method.backbone.spec(),
+        "layer": layer,
+        "manifest": spec["manifest"],
+        "manifest_sha256": spec["manifest_sha256"],
+        "split": spec["split"],
+        "per_class": spec["per_class"],
+        "preprocessing": spec["preprocessing"],
+        "versions": versions(),
+    }

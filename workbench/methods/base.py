@@ -1,0 +1,279 @@
+"""What a method is: the contract between backbones, training, runs and diagnostics.
+
+A method owns its backbone and splits its forward pass in two, `encode` (images to features, the expensive part) and
+`classify` (features to logits), so that a stage in which nothing before the head moves can train on cached features.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from workbench.data import default_expand
+from workbench.optim import SCHEDULES
+
+if TYPE_CHECKING:
+    from workbench.backbones import Backbone
+    from workbench.data import Classes, LongTailDataset, Manifest, Preprocessing
+
+METHODS = {
+    "linear_probe": "workbench.methods.linear_probe:LinearProbe",
+    "full_finetune": "workbench.methods.full_finetune:FullFinetune",
+    "lift": "workbench.methods.lift:LIFT",
+}
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where training stands in its stage: `step` of `steps`, in `epoch` of `epochs`, all 0-based integers."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What `encode` returns. features: (B, D) float32; extras: named tensors with B rows each."""
+
+    features: Tensor
+    extras: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What `classify` returns.
+
+    logits: (B, C), scaled: softmax(logits) is the model's probability and argmax its decision.
+    features: (B, D), what the head saw. cosine: (B, C) in [-1, 1], or None where the head has none.
+    extras: named tensors with B rows each (matched prompts, candidates, ...).
+    """
+
+    logits: Tensor
+    features: Tensor
+    cosine: Tensor | None = None
+    extras: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stretch of training with one optimiser. Vary it with `dataclasses.replace` or `shortened`."""
+
+    name: str = "train"
+    epochs: int
+    batch_size: int  # images per optimiser step and sampler
+    micro_batch_size: int | None = None  # images per forward pass; gradients accumulate to batch_size
+    samplers: tuple[str, ...] = ("shuffle",)  # one loader each; names of data.sampling.SAMPLERS
+    trainable: tuple[str, ...]  # parameter-name prefixes of the method; everything else is frozen
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    lr: float  # the lr of the first epoch after warm-up, not rescaled by the batch size
+    momentum: float = 0.9  # SGD only
+    weight_decay: float = 0.0
+    schedule: str = "cosine"  # name of optim.SCHEDULES
+    warmup_epochs: int = 0
+    warmup_lr: float = 0.0  # lr of epoch 0 when there is a warm-up
+    mixup: float = 0.0  # alpha of Beta(alpha, alpha); 0 is off
+    precision: Literal["fp32", "amp"] = "fp32"  # amp: autocast on CUDA (bf16, or fp16 with loss scaling), fp32 on a CPU
+    cached: bool = False  # encode the training images once with the test transform, then train on those features
+    select: Literal["last", "best"] = "last"  # best: the epoch of best mean class accuracy on val, where there is a val
+    source: str  # where these numbers come from
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Stage {self.name!r}: {name}={getattr(self, name)} must be at least 1.")
+        if self.micro_batch_size is not None and not 1 <= self.micro_batch_size <= self.batch_size:
+            raise ValueError(
+                f"Stage {self.name!r}: micro_batch_size={self.micro_batch_size} must lie in 1..{self.batch_size}."
+            )
+        if not self.lr > 0 or self.weight_decay < 0 or self.mixup < 0:
+            raise ValueError(
+                f"Stage {self.name!r}: lr={self.lr} must be positive; weight_decay={self.weight_decay} "
+                f"and mixup={self.mixup} must not be negative."
+            )
+        if not 0 <= self.warmup_epochs < max(self.epochs, 1):
+            raise ValueError(
+                f"Stage {self.name!r}: warmup_epochs={self.warmup_epochs} must be fewer than epochs={self.epochs}."
+            )
+        choices: dict[str, tuple[str, ...]] = {
+            "optimiser": ("sgd", "adamw"),
+            "precision": ("fp32", "amp"),
+            "select": ("last", "best"),
+            "schedule": tuple(SCHEDULES),
+        }
+        for name, allowed in choices.items():
+            check_choice(name, getattr(self, name), allowed)
+        if self.cached and self.mixup:
+            raise ValueError(f"Stage {self.name!r}: mixup mixes images, so it cannot run on cached features.")
+
+    def shortened(self, epochs: int) -> Stage:
+        """The same recipe squeezed into fewer epochs: warm-up keeps its share, and `source` says what was done."""
+        if epochs == self.epochs:
+            return self
+        warmup = min(round(self.warmup_epochs * epochs / self.epochs), epochs - 1)
+        return replace(
+            self,
+            epochs=epochs,
+            warmup_epochs=warmup,
+            source=f"{self.source}; {epochs} epochs instead of {self.epochs}",
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Stage:
+        return cls(**{**record, "samplers": tuple(record["samplers"]), "trainable": tuple(record["trainable"])})
+
+
+class Method(nn.Module):
+    """A way to turn a pretrained backbone into a long-tailed classifier.
+
+    Subclasses set `name`, `Config` (a frozen keyword-only dataclass: the options of `create_method`), build their
+    modules in `__init__`, and define `tuned`, `encode`, `loss`, `stages` and `preprocessing`; `classify` is the head
+    unless overridden.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type]
+    test_views: str = "centre"  # the views `extract` uses unless told otherwise
+
+    head: nn.Module
+
+    def __init__(self, backbone: Backbone, classes: Classes, config: Any, *, seed: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.classes = classes
+        self.config = config
+        self.seed = seed
+
+    # -- what a subclass says about itself ---------------------------------------------------------------------------
+
+    @property
+    def tuned(self) -> tuple[str, ...]:
+        """Prefixes of the parameter names that any stage trains; `state` holds these and all that is not backbone."""
+        raise NotImplementedError
+
+    def prepare(self, train: LongTailDataset, **progress: Any) -> None:
+        """Set up what needs training images before the first step (a head from class means). Called once by `fit`."""
+
+    def encode(self, images: Tensor) -> Encoded:
+        """images: (B, 3, H, W) float32, normalised -> features (B, D)."""
+        raise NotImplementedError
+
+    def classify(self, encoded: Encoded) -> Output:
+        logits, cosine = self.head(encoded.features)
+        return Output(logits, encoded.features, cosine, encoded.extras)
+
+    def loss(self, outputs: list[Output], labels: list[Tensor], clock: Clock) -> dict[str, Tensor]:
+        """One output and labels (B,) int64 per sampler of the stage -> {"loss": scalar, ...parts worth watching}."""
+        raise NotImplementedError
+
+    def stages(self, manifest: Manifest) -> list[Stage]:
+        """The authors' recipe for this data set, or for the nearest one they report."""
+        raise NotImplementedError
+
+    def preprocessing(self, train: bool) -> Preprocessing:
+        raise NotImplementedError
+
+    def test_preprocessing(self, views: str | None = None) -> Preprocessing:
+        """The test transform with "centre" (1), "five" or "ten" crops per image; None is the method's own ensemble."""
+        expand = default_expand(self.backbone.input_size, self.backbone.patch_size)
+        return self.preprocessing(train=False).with_views(views or self.test_views, expand)
+
+    @classmethod
+    def small(cls) -> dict[str, Any]:
+        """Options that make the method tiny enough for the contract test on a two-block tower."""
+        return {}
+
+    # -- what every method shares ------------------------------------------------------------------------------------
+
+    def forward(self, images: Tensor) -> Output:
+        return self.classify(self.encode(images))
+
+    def train(self, mode: bool = True) -> Method:
+        """The backbone stays in eval mode: its dropout, drop path and batch statistics never act."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        return self.backbone.device
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options `create_method` needs to build this method again, JSON-ready."""
+        return asdict(self.config)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that differs from the pretrained weights, by parameter name."""
+        return {
+            name: tensor.detach()
+            for name, tensor in self.state_dict().items()
+            if not name.startswith("backbone.") or name.startswith(self.tuned)
+        }
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Load what `state` gave. ValueError names the tensors that are missing, unknown or of another shape."""
+        own = self.state()
+        missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+        shapes = [
+            f"{name} is {tuple(state[name].shape)}, needed {tuple(own[name].shape)}"
+            for name in own.keys() & state.keys()
+            if own[name].shape != state[name].shape
+        ]
+        if missing or unknown or shapes:
+            parts = {"missing": missing, "unknown": unknown, "of another shape": sorted(shapes)}
+            problems = "; ".join(f"{key}: {_first(names)}" for key, names in parts.items() if names)
+            raise ValueError(
+                f"These weights do not fit {self.name} with {len(self.classes)} classes and options {self.options} "
+                f"({problems}). Build the method with the options and classes of the run that saved them."
+            )
+        with torch.no_grad():
+            for name, tensor in state.items():
+                own[name].copy_(tensor)
+
+
+def _first(names: list[str], limit: int = 3) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def check_choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    """Raises ValueError unless `value` is one of `allowed`."""
+    if value not in allowed:
+        raise ValueError(f"{name}={value!r} is not known; choose one of {', '.join(map(str, allowed))}.")
+
+
+def method_class(name: str) -> type[Method]:
+    """The class registered under `name`; ValueError lists the known names."""
+    check_choice("method", name, tuple(METHODS))
+    module, _, attribute = METHODS[name].partition(":")
+    found: type[Method] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def create_method(name: str, backbone: Backbone, classes: Classes, *, seed: int = 0, **options: Any) -> Method:
+    """Build a method on a backbone of its own.
+
+    Args:
+        name: a key of METHODS.
+        backbone: a fresh one from `load_backbone`; the method owns it from now on.
+        classes: names, training counts and shot-group rule of the data set.
+        seed: initialises heads and adapters.
+        options: fields of the method's `Config`.
+
+    Raises:
+        ValueError: an unknown method, option or value; the message lists what is allowed.
+    """
+    cls = method_class(name)
+    known = {entry.name for entry in fields(cls.Config)}
+    if unknown := sorted(options.keys() - known):
+        allowed = ", ".join(sorted(known)) or "none"
+        raise ValueError(f"Method {name!r} has no option {', '.join(unknown)}; its options are: {allowed}.")
+    return cls(backbone, classes, cls.Config(**options), seed=seed)

@@ -1,0 +1,139 @@
+"""Start a training, or continue one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from workbench.data import SAMPLERS, LongTailDataset
+from workbench.methods import Method, Stage
+from workbench.runs import Run
+from workbench.training.batches import OnEncode
+from workbench.training.loop import Loop, OnStep
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+def fit(
+    method: Method,
+    train: LongTailDataset,
+    val: LongTailDataset | None = None,
+    *,
+    out: str | Path,
+    seed: int = 0,
+    stages: Sequence[Stage] | None = None,
+    workers: int = 0,
+    on_step: OnStep | None = None,
+    on_encode: OnEncode | None = None,
+    checkpoint_seconds: float = 60.0,
+    allow_test: bool = False,
+) -> Run:
+    """Train a method and keep everything in a new run folder.
+
+    Args:
+        method: from `create_method`, on the device where it shall train.
+        train: the split "train"; its images get the method's training transform.
+        val: scored after every epoch; chooses the epoch where a stage says select="best". None keeps the last.
+        out: the run folder to make; an existing one is refused.
+        seed: order, augmentation and noise. (The seed of heads and adapters belongs to `create_method`.)
+        stages: None takes the method's recipe; vary that with `dataclasses.replace` or `Stage.shortened`.
+        workers: image-loading processes. The result does not depend on it.
+        on_step, on_encode: progress of training steps, and of passes over a whole data set ({"done", "total"}).
+        checkpoint_seconds: how much work a crash may cost.
+        allow_test: let `train` or `val` be a test split. Recorded in the run and warned about.
+
+    Returns:
+        The run, finished; or interrupted (Ctrl-C, SIGTERM), to be continued with `resume`.
+
+    Raises:
+        ValueError: splits, classes or stages that do not fit. FloatingPointError: the loss is no longer finite.
+    """
+    _check_splits(method, train, val, allow_test)
+    stages = list(stages) if stages is not None else method.stages(train.manifest)
+    _check_stages(method, stages)
+    config = {
+        "method": method.name,
+        "options": method.options,
+        "seed": method.seed,
+        "fit_seed": seed,
+        "backbone": method.backbone.spec(),
+        "train": train.spec(),
+        "val": None if val is None else val.spec(),
+        "stages": [stage.to_json() for stage in stages],
+        "device": method.device.type,
+        "allow_test": allow_test,
+    }
+    run = Run.create(out, config, method.classes)
+    loop = Loop(run, method, train, val, stages, seed, workers, on_step, on_encode, checkpoint_seconds)
+    return loop.run_to_end()
+
+
+def resume(
+    path: str | Path,
+    *,
+    device: str | None = None,
+    workers: int = 0,
+    on_step: OnStep | None = None,
+    on_encode: OnEncode | None = None,
+    checkpoint_seconds: float = 60.0,
+) -> Run:
+    """Continue an unfinished run from its checkpoint; on a CPU the final weights equal an uninterrupted run's exactly.
+
+    Args:
+        path: the run folder. A finished run is returned as it is.
+        device: where to train; None takes the device type of the run (an error where this machine has none).
+    """
+    run = Run.load(path)
+    if run.status["status"] == "finished":
+        return run
+    config = run.config
+    device = device or config["device"]
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(
+            f"{path} was trained on a GPU and this machine has none; resume(..., device='cpu') continues it here."
+        )
+    method = run.build().to(device)
+    train = LongTailDataset.from_spec(config["train"])
+    val = None if config["val"] is None else LongTailDataset.from_spec(config["val"])
+    stages = [Stage.from_json(record) for record in config["stages"]]
+    loop = Loop(run, method, train, val, stages, config["fit_seed"], workers, on_step, on_encode, checkpoint_seconds)
+    return loop.run_to_end()
+
+
+def _check_splits(method: Method, train: LongTailDataset, val: LongTailDataset | None, allow_test: bool) -> None:
+    for role, dataset in (("train", train), ("val", val)):
+        if dataset is None:
+            continue
+        if dataset.split == "test":
+            if not allow_test:
+                raise ValueError(
+                    f"{role}= is the split 'test'. Training and choosing an epoch must not see test images: pass the "
+                    "split 'val' (or val=None to keep the last epoch). allow_test=True overrides this and is recorded."
+                )
+            log.warning("%s= is the split 'test': this run's test accuracy is no longer an estimate.", role)
+        if dataset.classes.names != method.classes.names:
+            raise ValueError(
+                f"The method was built for {len(method.classes)} classes and {role}= has {len(dataset.classes)} "
+                f"({dataset.manifest.name!r}); build it with create_method(..., manifest.classes) of the same data set."
+            )
+    if len(train) == 0:
+        raise ValueError(f"The split {train.split!r} of {train.manifest.name!r} has no images.")
+
+
+def _check_stages(method: Method, stages: Sequence[Stage]) -> None:
+    names = [name for name, _ in method.named_parameters()]
+    if not stages:
+        raise ValueError("stages=[] trains nothing; leave it out for the method's recipe.")
+    for stage in stages:
+        for prefix in stage.trainable:
+            if not any(name.startswith(prefix) for name in names):
+                raise ValueError(f"Stage {stage.name!r}: no parameter starts with {prefix!r}.")
+        for sampler in stage.samplers:
+            if sampler not in SAMPLERS:
+                raise ValueError(f"sampler={sampler!r} is not known; choose one of {', '.join(SAMPLERS)}.")

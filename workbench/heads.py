@@ -89,6 +89,12 @@ class LinearHead(Head):
         self.bias = nn.Parameter(torch.zeros(num_classes))
 
     @torch.no_grad()
+    def draw_uniform(self, *, generator: torch.Generator) -> None:
+        """Rows uniform in +-1/sqrt(D), as torch's own linear layer starts: a plain classifier without LIFT's unit rows."""
+        bound = self.width**-0.5
+        self.weight.uniform_(-bound, bound, generator=generator)
+
+    @torch.no_grad()
     def initialise(self, weight: np.ndarray | Tensor, *, normalise: bool = True) -> None:
         super().initialise(weight, normalise=normalise)
         self.bias.zero_()

@@ -42,7 +42,9 @@ class FullFinetune(Method):
 
     def __init__(self, backbone: Backbone, classes: Classes, config: FullFinetuneConfig, *, seed: int) -> None:
         super().__init__(backbone, classes, config, seed=seed)
-        self.head = LinearHead(backbone.width, len(classes), generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        self.head = LinearHead(backbone.width, len(classes), generator=generator)
+        self.head.draw_uniform(generator=generator)
         self._tuned = (
             "head.",
             *(("backbone.",) if config.blocks is None else last_blocks(backbone, config.blocks)),

@@ -36,7 +36,9 @@ class LinearProbe(Method):
 
     def __init__(self, backbone: Backbone, classes: Classes, config: LinearProbeConfig, *, seed: int) -> None:
         super().__init__(backbone, classes, config, seed=seed)
-        self.head = LinearHead(backbone.width, len(classes), generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        self.head = LinearHead(backbone.width, len(classes), generator=generator)
+        self.head.draw_uniform(generator=generator)
 
     @property
     def tuned(self) -> tuple[str, ...]:

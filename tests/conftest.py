@@ -1,11 +1,12 @@
-"""Fixtures shared by all tests: where the reference material lies, recorded golden cases, randomness, closed figures."""
+"""Fixtures shared by all tests: reference material, recorded golden cases, small trained runs, closed figures."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
+import workbench as wb
+from workbench.methods import method_class
 
 SHARED = Path(os.environ.get("WORKBENCH_SHARED", Path(__file__).parents[2] / "shared"))
 
@@ -67,6 +71,33 @@ def golden() -> Callable[[str], Case]:
         return Case(arrays, record["settings"], tolerance["rtol"], tolerance["atol"], record)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], wb.Run]:
+    """store("lift") -> a finished run of that method, trained once per session. Copy it before changing its folder."""
+    folder = tmp_path_factory.mktemp("store")
+
+    @cache
+    def trained(name: str) -> wb.Run:
+        manifest = wb.Manifest.load("digits_lt")
+        train, val = (wb.LongTailDataset(manifest, split, per_class=6) for split in ("train", "val"))
+        backbone = wb.load_backbone("test_vit.r160_in1k", weights="random", input_size=32)
+        method = wb.create_method(name, backbone, manifest.classes, **method_class(name).small())
+        stages = [replace(stage.shortened(2), batch_size=32) for stage in method.stages(manifest)]
+        return wb.fit(method, train, val, out=folder / name, stages=stages)
+
+    return trained
+
+
+@pytest.fixture
+def copied(store: Callable[[str], wb.Run], tmp_path: Path) -> Callable[[str], wb.Run]:
+    """copied("lift") -> a copy of the store's run that the test may change."""
+
+    def copy(name: str) -> wb.Run:
+        return wb.Run.load(shutil.copytree(store(name).path, tmp_path / f"{name}-copy"))
+
+    return copy
 
 
 @pytest.fixture

@@ -31,8 +31,9 @@ def imported_rooms(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "workbench" else [node.module]
-        rooms |= {(name.split(".") + [""])[1] for name in names if name.split(".")[0] == "workbench"}
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = inner if node.module == "workbench" else [node.module]
+        rooms |= {[*name.split("."), ""][1] for name in names if name.split(".")[0] == "workbench"}
         if isinstance(node, ast.ImportFrom) and node.level > 1:
             raise AssertionError(f"{path} leaves its room by a relative import")
     return rooms

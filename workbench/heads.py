@@ -90,7 +90,7 @@ class LinearHead(Head):
 
     @torch.no_grad()
     def draw_uniform(self, *, generator: torch.Generator) -> None:
-        """Rows uniform in +-1/sqrt(D), as torch's own linear layer starts: a plain classifier without LIFT's unit rows."""
+        """Rows uniform in +-1/sqrt(D), as torch's own linear layer: a plain classifier without LIFT's unit rows."""
         bound = self.width**-0.5
         self.weight.uniform_(-bound, bound, generator=generator)
 

@@ -30,11 +30,13 @@ from torch import Tensor
 
 from workbench.backbones import load_backbone
 from workbench.data import Classes, LongTailDataset, read_image
+from workbench.data.dataset import ImageError
 from workbench.methods import Method, create_method
 from workbench.versions import versions
 
 if TYPE_CHECKING:
     import pandas as pd
+    from PIL import Image
 
 FORMAT = 1
 
@@ -167,7 +169,9 @@ class Run:
         Raises:
             FileNotFoundError, ValueError: a file that is missing or is no image, before anything is computed.
         """
-        opened = [read_image(Path(path)) for path in images]
+        if k < 1:
+            raise ValueError(f"k={k}: ask for at least one class.")
+        opened = [_opened(Path(path).expanduser()) for path in images]
         method = self.method().to(device)
         transform = method.test_preprocessing().build()
         found = []
@@ -243,6 +247,15 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def strip_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        return read_image(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} is not there; give the path of an image file.") from error
+    except ImageError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:

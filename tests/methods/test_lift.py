@@ -179,7 +179,10 @@ def test_parameter_counts_equal_the_recorded_ones_exactly(golden: Golden) -> Non
     for arch, C, kind, count in zip(
         a["out.arch"], a["out.num_classes"], a["out.method"], a["out.count"], strict=True
     ):
-        names = {"ViT-B/16": "vit_base_patch16_clip_quickgelu_224.openai", "ViT-L/14": "vit_large_patch14_clip_quickgelu_224.openai"}
+        names = {
+            "ViT-B/16": "vit_base_patch16_clip_quickgelu_224.openai",
+            "ViT-L/14": "vit_large_patch14_clip_quickgelu_224.openai",
+        }
         if str(kind) in options and str(arch) in names:
             assert tuned_without_head(on_meta(names[str(arch)], int(C), **options[str(kind)])) == int(count)
             compared += 1

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from .tags import Normalisation
+
 
 @dataclass(frozen=True)
 class WeightsRecord:
@@ -46,7 +48,7 @@ class Backbone(nn.Module):
         name: str,
         width: int,
         input_size: int,
-        normalisation: tuple[tuple[float, ...], tuple[float, ...]] = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        normalisation: Normalisation = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
         interpolation: str = "bicubic",
         weights: WeightsRecord | None = None,
         request: dict[str, Any] | None = None,

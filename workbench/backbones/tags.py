@@ -41,6 +41,9 @@ PINS = {
 
 CLIP_RESNET = re.compile(r"resnet\d+(x\d+)?_clip")
 
+Channels = tuple[float, float, float]
+Normalisation = tuple[Channels, Channels]  # mean and std per channel, for pixels in [0, 1]
+
 
 @dataclass(frozen=True)
 class Tower:
@@ -51,7 +54,7 @@ class Tower:
     tag_known: bool  # False: a local file under a name without tag; `tag` only supplied the facts below
     kind: str  # "vit" | "resnet"
     input_size: int
-    normalisation: tuple[tuple[float, ...], tuple[float, ...]]
+    normalisation: Normalisation
     interpolation: str
     joint_width: int | None  # E of a CLIP tower, None for the others and for CLIP towers fine-tuned on labels
     hub: tuple[str, str] | None  # repository and file that hold the pretrained weights
@@ -102,11 +105,16 @@ def find_tower(name: str, *, tag_needed: bool, from_file: bool) -> Tower:
         tag_known=known,
         kind="resnet" if CLIP_RESNET.fullmatch(architecture) else "vit",
         input_size=config.input_size[-1],
-        normalisation=(tuple(config.mean), tuple(config.std)),
+        normalisation=(_channels(config.mean), _channels(config.std)),
         interpolation=config.interpolation,
         joint_width=(config.num_classes or None) if clip else None,
         hub=(config.hf_hub_id, config.hf_hub_filename or "model.safetensors") if config.hf_hub_id else None,
     )
+
+
+def _channels(values: tuple[float, ...]) -> Channels:
+    red, green, blue = values
+    return red, green, blue
 
 
 def _refuse_unknown(name: str, architecture: str) -> None:

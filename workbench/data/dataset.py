@@ -214,9 +214,10 @@ class LongTailDataset(Dataset[tuple[torch.Tensor, int]]):
         """The true foreground (H, W) bool of an image where it is known, else None."""
         return None
 
-    def with_preprocessing(self, preprocessing: Preprocessing) -> LongTailDataset:
-        """The same images with another preprocessing, at epoch 0."""
+    def with_preprocessing(self, preprocessing: Preprocessing, *, seed: int | None = None) -> LongTailDataset:
+        """The same images with another preprocessing, at epoch 0; `seed` replaces the seed of its randomness."""
         other = copy.copy(self)
+        other.seed = self.seed if seed is None else seed
         other._set_preprocessing(preprocessing)
         return other
 

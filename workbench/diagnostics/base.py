@@ -123,7 +123,9 @@ def scatter_by_frequency(
     values, counts, groups: (C,); bands: group -> (level,) or (level, low, high), a line with a band across its classes.
     """
     rank = np.empty(len(counts), dtype=int)
-    rank[np.argsort(-counts, kind="stable")] = np.arange(1, len(counts) + 1)
+    # by group first: a rule of reference counts can order classes slightly otherwise than the training images do
+    order = np.lexsort((-counts, [GROUP_ORDER.index(group) for group in groups]))
+    rank[order] = np.arange(1, len(counts) + 1)
     size = 22 if len(counts) <= 150 else 10
     for group in GROUP_ORDER:
         inside = (groups == group) & np.isfinite(values)

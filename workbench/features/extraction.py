@@ -93,7 +93,7 @@ def _forward(method: Method, images: torch.Tensor, layer: str) -> dict[str, np.n
     output = method(flat)
     vectors = output.features if layer == "head" else method.backbone.encode(flat)
     if output.extras and images.ndim == 5:
-        # matched prompts or candidates of different crops have no mean: the last view is the centre (torchvision's order)
+        # matched prompts or candidates of different crops have no mean: the last view is the centre (torchvision)
         extras = {name: value.unflatten(0, (B, -1))[:, -1] for name, value in output.extras.items()}
     else:
         extras = output.extras

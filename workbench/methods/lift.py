@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from workbench.adapters.masks import last_blocks
 from workbench.adapters.residual import AdaptFormer, bottleneck_width
 from workbench.data import Preprocessing, evaluation_preprocessing, training_preprocessing
-from workbench.heads import HEADS, class_means, create_head
+from workbench.heads import HEADS, Head, class_means, create_head
 from workbench.losses import LOSSES
 from workbench.methods.base import Clock, Encoded, Method, Output, Stage, check_choice
 
@@ -76,6 +76,7 @@ class LIFTConfig:
 class LIFT(Method):
     name = "lift"
     Config = LIFTConfig
+    head: Head
 
     def __init__(self, backbone: Backbone, classes: Classes, config: LIFTConfig, *, seed: int) -> None:
         super().__init__(backbone, classes, config, seed=seed)

@@ -12,7 +12,7 @@ from workbench.data import SAMPLERS, LongTailDataset
 from workbench.methods import Method, Stage
 from workbench.runs import Run
 from workbench.training.batches import OnEncode
-from workbench.training.loop import Loop, OnStep
+from workbench.training.loop import Loop, OnEpoch, OnStep
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +30,7 @@ def fit(
     stages: Sequence[Stage] | None = None,
     workers: int = 0,
     on_step: OnStep | None = None,
+    on_epoch: OnEpoch | None = None,
     on_encode: OnEncode | None = None,
     checkpoint_seconds: float = 60.0,
     allow_test: bool = False,
@@ -41,10 +42,12 @@ def fit(
         train: the split "train"; its images get the method's training transform.
         val: scored after every epoch; chooses the epoch where a stage says select="best". None keeps the last.
         out: the run folder to make; an existing one is refused.
-        seed: order, augmentation and noise. (The seed of heads and adapters belongs to `create_method`.)
+        seed: order, augmentation and noise, whatever the seed of `train`. Heads and adapters have `create_method`'s.
         stages: None takes the method's recipe; vary that with `dataclasses.replace` or `Stage.shortened`.
         workers: image-loading processes. The result does not depend on it.
-        on_step, on_encode: progress of training steps, and of passes over a whole data set ({"done", "total"}).
+        on_step: called after every step with a `Clock` and the detached parts of the loss.
+        on_epoch: called after every epoch with its row of metrics.csv (scores of val and of a fixed training subset).
+        on_encode: progress of passes over a whole data set: the batch number and {"done": images so far, "total": N}.
         checkpoint_seconds: how much work a crash may cost.
         allow_test: let `train` or `val` be a test split. Recorded in the run and warned about.
 
@@ -70,7 +73,7 @@ def fit(
         "allow_test": allow_test,
     }
     run = Run.create(out, config, method.classes)
-    loop = Loop(run, method, train, val, stages, seed, workers, on_step, on_encode, checkpoint_seconds)
+    loop = Loop(run, method, train, val, stages, seed, workers, on_step, on_epoch, on_encode, checkpoint_seconds)
     return loop.run_to_end()
 
 
@@ -80,6 +83,7 @@ def resume(
     device: str | None = None,
     workers: int = 0,
     on_step: OnStep | None = None,
+    on_epoch: OnEpoch | None = None,
     on_encode: OnEncode | None = None,
     checkpoint_seconds: float = 60.0,
 ) -> Run:
@@ -102,7 +106,8 @@ def resume(
     train = LongTailDataset.from_spec(config["train"])
     val = None if config["val"] is None else LongTailDataset.from_spec(config["val"])
     stages = [Stage.from_json(record) for record in config["stages"]]
-    loop = Loop(run, method, train, val, stages, config["fit_seed"], workers, on_step, on_encode, checkpoint_seconds)
+    seed = config["fit_seed"]
+    loop = Loop(run, method, train, val, stages, seed, workers, on_step, on_epoch, on_encode, checkpoint_seconds)
     return loop.run_to_end()
 
 

@@ -6,7 +6,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -46,6 +46,9 @@ class OnStep(Protocol):
     def __call__(self, clock: Clock, parts: dict[str, Tensor]) -> None: ...
 
 
+OnEpoch = Callable[[dict[str, Any]], None]  # a row of metrics.csv
+
+
 @dataclass(frozen=True)
 class Position:
     """The next step to take: counters are 0-based, `step` counts within the epoch."""
@@ -83,6 +86,7 @@ class Loop:
         seed: int,
         workers: int,
         on_step: OnStep | None,
+        on_epoch: OnEpoch | None,
         on_encode: OnEncode | None,
         checkpoint_seconds: float,
     ) -> None:
@@ -91,7 +95,7 @@ class Loop:
         scored = {"train": _subset(train)} | ({} if val is None else {"val": val})
         test_transform = method.preprocessing(train=False)
         self.scored = {name: dataset.with_preprocessing(test_transform) for name, dataset in scored.items()}
-        self.workers, self.on_step, self.on_encode = workers, on_step, on_encode
+        self.workers, self.on_step, self.on_epoch, self.on_encode = workers, on_step, on_epoch, on_encode
         self.checkpoint_seconds = checkpoint_seconds
         self.progress = Progress(Position(), [], [], 0.0)
         self.stop_signal: int | None = None
@@ -99,7 +103,8 @@ class Loop:
     # -- the whole run -----------------------------------------------------------------------------------------------
 
     def run_to_end(self) -> Run:
-        with self.run.locked(), torch.random.fork_rng(), self._signals():
+        devices = [self.method.device] if self.method.device.type == "cuda" else []
+        with self.run.locked(), torch.random.fork_rng(devices), self._signals():
             self.run.set_status("running")
             self.started = self.saved = time.perf_counter()
             try:
@@ -186,7 +191,7 @@ class Loop:
         if self.restored:
             load_optimiser(optimiser, scaler, trainable, self.restored)
             self.restored = {}
-        train = self.train.with_preprocessing(method.preprocessing(train=not stage.cached))
+        train = self.train.with_preprocessing(method.preprocessing(train=not stage.cached), seed=self.seed)
         cached, scored = None, {}
         if stage.cached:
             encode = partial(encode_all, method, workers=self.workers, on_step=self._on_encode)
@@ -235,6 +240,8 @@ class Loop:
             if last:
                 self.progress.best = None
             self._save({} if last else optimiser_tensors(optimiser, scaler, trainable))
+            if self.on_epoch is not None:
+                self.on_epoch(self.progress.rows[-1])
             if last:
                 return
 
@@ -275,13 +282,12 @@ class Loop:
         self._save(optimiser_tensors(optimiser, scaler, trainable))
         raise FloatingPointError(
             f"The loss became {float(loss)} in epoch {clock.epoch}, step {clock.step} of {clock.steps} (stage "
-            f"{stage.name!r}, lr {stage.lr}, precision {stage.precision}). {self.run.path} keeps the weights before it. "
-            "Start a new run with a lower lr, or with precision='fp32' if it was 'amp'."
+            f"{stage.name!r}, lr {stage.lr}, precision {stage.precision}). {self.run.path} keeps the weights before "
+            "it. Start a new run with a lower lr, or with precision='fp32' if it was 'amp'."
         )
 
 
 def _subset(train: LongTailDataset) -> LongTailDataset:
     """At most TRAIN_SUBSET_PER_CLASS images of each class, always the same ones."""
-    spec = train.spec()
-    per_class = min(TRAIN_SUBSET_PER_CLASS, spec["per_class"] or TRAIN_SUBSET_PER_CLASS)
-    return LongTailDataset.from_spec({**spec, "per_class": per_class})
+    per_class = min(TRAIN_SUBSET_PER_CLASS, train.per_class or TRAIN_SUBSET_PER_CLASS)
+    return LongTailDataset(train.manifest, train.split, train.root, per_class=per_class)

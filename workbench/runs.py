@@ -259,7 +259,10 @@ def _opened(path: Path) -> Image.Image:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # text that is not UTF-8, or not JSON
+        raise ValueError(f"{path} is damaged ({error}); restore it from a copy of the run.") from error
     return record
 
 

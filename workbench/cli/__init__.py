@@ -12,9 +12,9 @@ from . import data, reporting, training
 USER_ERRORS = (ValueError, OSError, FloatingPointError, RuntimeError)
 
 EXAMPLES = """\
-a first training without downloads (random weights, scikit-learn's digits):
-  workbench fit --method lift --backbone test_vit.r160_in1k --weights random --input-size 32 \\
-                --data digits_lt --epochs 5 --out runs/first
+a first training without downloads (random weights, scikit-learn's digits), seconds:
+  workbench fit --method linear_probe --backbone test_vit.r160_in1k --weights random --input-size 32 \\
+                --data digits_lt --epochs 40 --lr 0.3 --batch-size 32 --out runs/first
   workbench report runs/first
 
 your own photographs:

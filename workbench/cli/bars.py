@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,6 +28,13 @@ class Bars:
     def step(self, clock: Clock, parts: dict[str, Any]) -> None:
         bar = self._at(("training", clock.steps), clock.step + 1, clock.steps, "step")
         bar.set_postfix_str(f"epoch {clock.epoch + 1}/{clock.epochs}, loss {float(parts['loss']):.3f}", refresh=False)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """One line per epoch, above the bar; also in a log file, where there is no bar."""
+        from tqdm import tqdm
+
+        scores = [f"{name} {row[name]:.3f}" for name in ("loss", "train_mean_class", "val_mean_class") if name in row]
+        tqdm.write(f"{row['stage']}, epoch {row['epoch'] + 1}: {', '.join(scores)}", file=sys.stderr)
 
     def file(self, done: int, parts: dict[str, Any]) -> None:
         self._at(("files", parts["total"]), done, parts["total"], "file")

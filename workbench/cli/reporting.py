@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from workbench.diagnostics.base import Result
     from workbench.features import Features
     from workbench.methods import Method
+    from workbench.runs import Run
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +163,7 @@ class _Trained:
         return found, found.save(file, overwrite=True)
 
 
-def _check_finished(run: Any) -> None:
+def _check_finished(run: Run) -> None:
     status = run.status["status"]
     if status != "finished":
         found = "not finished: it is being trained or was killed" if status == "running" else status
@@ -195,11 +196,15 @@ def report_runs(arguments: argparse.Namespace) -> int:
 
 
 def _names(arm: list[_Trained], other: list[_Trained]) -> tuple[str, str]:
-    """What the two arms are called: their methods, where these tell them apart."""
-    methods = [str(trained[0].run.config["method"]) for trained in (arm, other) if trained]
-    if len(methods) == 1:
-        return methods[0], "second"
-    return (methods[0], methods[1]) if methods[0] != methods[1] else ("first", "second")
+    """What the two arms are called: their methods, and of one method the options in which they differ."""
+    configs = [trained[0].run.config for trained in (arm, other) if trained]
+    methods = [str(config["method"]) for config in configs]
+    if len(methods) == 1 or methods[0] != methods[1]:
+        return methods[0], methods[-1]
+    options = [config["options"] for config in configs]
+    differing = [name for name in options[0] if options[0][name] != options[1].get(name)]
+    names = [" ".join([methods[0], *(f"{name}={each[name]}" for name in differing)]) for each in options]
+    return (names[0], names[1]) if names[0] != names[1] else (f"{names[0]} (first)", f"{names[1]} (second)")
 
 
 def _neighbours(trained: _Trained, arguments: argparse.Namespace) -> Result:

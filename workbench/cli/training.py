@@ -30,9 +30,9 @@ after a crash, which costs at most the last minute.
 
 EXAMPLES = """\
 examples:
-  no downloads: random weights and the digits that come with scikit-learn, half a minute
-    workbench fit --method lift --backbone test_vit.r160_in1k --weights random --input-size 32 \\
-                  --data digits_lt --epochs 5 --out runs/first
+  no downloads: random weights and the digits that come with scikit-learn, seconds
+    workbench fit --method linear_probe --backbone test_vit.r160_in1k --weights random --input-size 32 \\
+                  --data digits_lt --epochs 40 --lr 0.3 --batch-size 32 --out runs/first
 
   your photographs (after `workbench data import ~/photos --name birds`) on CLIP, weights from a local file
     workbench fit --method lift --backbone vit_base_patch16_clip_quickgelu_224.openai --weights clip.safetensors \\
@@ -106,6 +106,7 @@ def fit_or_resume(arguments: argparse.Namespace) -> int:
                 device=arguments.device,
                 workers=arguments.workers,
                 on_step=bars.step,
+                on_epoch=bars.epoch,
                 on_encode=bars.encode,
             )
         return _say_how_it_ended(run)
@@ -134,6 +135,7 @@ def fit_or_resume(arguments: argparse.Namespace) -> int:
             stages=stages,
             workers=arguments.workers,
             on_step=bars.step,
+            on_epoch=bars.epoch,
             on_encode=bars.encode,
         )
     return _say_how_it_ended(run)

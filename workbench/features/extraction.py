@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from workbench.data import LongTailDataset
     from workbench.methods import Method
 
+CENTRE = 4  # the central crop among torchvision's five, and among its ten, which are the five and their mirror images
+
 
 def extract(
     method: Method,
@@ -93,8 +95,8 @@ def _forward(method: Method, images: torch.Tensor, layer: str) -> dict[str, np.n
     output = method(flat)
     vectors = output.features if layer == "head" else method.backbone.encode(flat)
     if output.extras and images.ndim == 5:
-        # matched prompts or candidates of different crops have no mean: the last view is the centre (torchvision)
-        extras = {name: value.unflatten(0, (B, -1))[:, -1] for name, value in output.extras.items()}
+        # matched prompts or candidates of different crops have no mean
+        extras = {name: value.unflatten(0, (B, -1))[:, CENTRE] for name, value in output.extras.items()}
     else:
         extras = output.extras
     logits = output.logits.float().unflatten(0, (B, -1)).mean(1)  # (B, C)

@@ -27,5 +27,5 @@ stress: .venv/installed  ## 20 kills at random steps
 lab: .venv/installed  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
 
-real: .venv/installed  ## the README's table on real photographs; resumable, about an hour and a half on two cores
+real: .venv/installed  ## the table of README on real photographs; resumable, more than an hour on two cores
 	$(BIN)/python -m tests.real_photos

@@ -35,6 +35,8 @@ EXAMPLES: dict[str, Callable[[Make], Result]] = {
     "group_report": lambda make: accuracy.group_report(
         [make(0), make(1)], compare=[make(2), make(3)], names=("LIFT", "full fine-tuning")
     ),
-    "knn_accuracy": lambda make: knn.knn_accuracy(make(0, split="train", images=(40,) * 6 + (5,) * 6), make(1)),
+    "knn_accuracy": lambda make: knn.knn_accuracy(
+        make(0, split="train", images=(40,) * 6 + (5,) * 6), make(1), k=(1, 5, 20)
+    ),
     "separability": lambda make: separability.separability(make(0)),
 }

@@ -130,7 +130,7 @@ def knn_accuracy(
     bank: Features,
     queries: Features,
     *,
-    k: int | Sequence[int] = (1, 5, 20),
+    k: int | Sequence[int] = 20,
     metric: str = "cosine",
     seed: int = 0,
 ) -> KnnAccuracy:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from workbench.data import default_expand
+from workbench.data import default_expand, evaluation_preprocessing, training_preprocessing
 from workbench.optim import SCHEDULES
 
 if TYPE_CHECKING:
@@ -135,8 +135,7 @@ class Method(nn.Module):
     """A way to turn a pretrained backbone into a long-tailed classifier.
 
     Subclasses set `name`, `Config` (a frozen keyword-only dataclass: the options of `create_method`), build their
-    modules in `__init__`, and define `tuned`, `encode`, `loss`, `stages` and `preprocessing`; `classify` is the head
-    unless overridden.
+    modules in `__init__`, and define `tuned`, `encode`, `loss` and `stages`; `classify` is the head unless overridden.
     """
 
     name: ClassVar[str]
@@ -179,7 +178,11 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def preprocessing(self, train: bool) -> Preprocessing:
-        raise NotImplementedError
+        """Random crops and flips for training, shorter side x 256/224 and the centre for testing, both bilinear: LIFT's
+        transforms. A method whose authors do otherwise overrides this."""
+        mean, std = self.backbone.normalisation
+        build = training_preprocessing if train else evaluation_preprocessing
+        return build(self.backbone.input_size, mean=mean, std=std)
 
     def test_preprocessing(self, views: str | None = None) -> Preprocessing:
         """The test transform with "centre" (1), "five" or "ten" crops per image; None is the method's own ensemble."""

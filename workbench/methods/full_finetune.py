@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from workbench.adapters.masks import last_blocks
-from workbench.data import Preprocessing, evaluation_preprocessing, training_preprocessing
 from workbench.heads import LinearHead
 from workbench.losses import cross_entropy
 from workbench.methods.base import Clock, Encoded, Method, Output, Stage
@@ -73,11 +72,6 @@ class FullFinetune(Method):
                 source="LIFT App. A for full fine-tuning; lr is the middle of its grid, no paper states plain CE",
             )
         ]
-
-    def preprocessing(self, train: bool) -> Preprocessing:
-        mean, std = self.backbone.normalisation
-        build = training_preprocessing if train else evaluation_preprocessing
-        return build(self.backbone.input_size, mean=mean, std=std)
 
     @classmethod
     def small(cls) -> dict[str, int]:

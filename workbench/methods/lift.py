@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from workbench.adapters.masks import last_blocks
 from workbench.adapters.residual import AdaptFormer, bottleneck_width
-from workbench.data import Preprocessing, evaluation_preprocessing, training_preprocessing
+from workbench.data import evaluation_preprocessing
 from workbench.heads import HEADS, Head, class_means, create_head
 from workbench.losses import LOSSES
 from workbench.methods.base import Clock, Encoded, Method, Output, Stage, check_choice
@@ -141,11 +141,6 @@ class LIFT(Method):
                 + ("" if manifest.name in RECIPES else f"; {manifest.name} is not among them: as for CIFAR-100-LT"),
             )
         ]
-
-    def preprocessing(self, train: bool) -> Preprocessing:
-        mean, std = self.backbone.normalisation
-        build = training_preprocessing if train else evaluation_preprocessing
-        return build(self.backbone.input_size, mean=mean, std=std)
 
     @classmethod
     def small(cls) -> dict[str, Any]:

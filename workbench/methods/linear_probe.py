@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from workbench.data import Preprocessing, evaluation_preprocessing, training_preprocessing
 from workbench.heads import LinearHead
 from workbench.losses import cross_entropy
 from workbench.methods.base import Clock, Encoded, Method, Output, Stage
 
 if TYPE_CHECKING:
     from workbench.backbones import Backbone
-    from workbench.data import Classes, Manifest
+    from workbench.data import Classes, Manifest, Preprocessing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +68,4 @@ class LinearProbe(Method):
         ]
 
     def preprocessing(self, train: bool) -> Preprocessing:
-        mean, std = self.backbone.normalisation
-        size = self.backbone.input_size
-        if train and self.config.augment:
-            return training_preprocessing(size, mean=mean, std=std)
-        return evaluation_preprocessing(size, mean=mean, std=std)
+        return super().preprocessing(train and self.config.augment)

@@ -29,7 +29,7 @@ from workbench.training.step import (
     load_optimiser,
     make_optimiser,
     optimiser_tensors,
-    step_seed,
+    seed_step,
 )
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ class Loop:
             feed = draw_batches(train, cached, remaining, device=method.device, workers=self.workers)
             for step, batches in enumerate(feed, start=first):
                 clock = Clock(epoch, stage.epochs, epoch * steps + step, stage.epochs * steps)
-                torch.manual_seed(step_seed(self.seed, index, epoch, step))
+                seed_step(method.device, self.seed, index, epoch, step)
                 parts = gradients(method, stage, batches, clock, scaler)
                 self._require_finite(parts["loss"], stage, clock, optimiser, scaler, trainable)
                 scaler.step(optimiser)

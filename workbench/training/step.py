@@ -115,6 +115,11 @@ def load_optimiser(
         scaler.load_state_dict({key: tensors[f"scaler/{key}"].item() for key in scaler.state_dict()})
 
 
-def step_seed(seed: int, stage: int, epoch: int, step: int) -> int:
-    state = np.random.SeedSequence([seed, stage, epoch, step]).generate_state(1, np.uint64)
-    return int(state[0])
+def seed_step(device: torch.device, seed: int, stage: int, epoch: int, step: int) -> None:
+    """Start torch's generators, inside the loop's fork, from a function of where training stands."""
+    state = int(np.random.SeedSequence([seed, stage, epoch, step]).generate_state(1, np.uint64)[0])
+    # not torch.manual_seed: without a GPU it records a stack trace per call, milliseconds in a notebook
+    torch.default_generator.manual_seed(state)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(state)

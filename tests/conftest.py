@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two threads of a tower this small wait for each other
+
 import numpy as np
 import pytest
 import torch

@@ -57,7 +57,7 @@ def add_commands(commands: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    fit.add_argument("--resume", metavar="RUN", help="continue this run; only --device and --workers go with it")
+    fit.add_argument("--resume", metavar="RUN", help="continue this run; with it go only --root, --device, --workers")
     what = fit.add_argument_group("what to train")
     what.add_argument("--method", help="linear_probe, full_finetune, lift, ... (a wrong name lists them all)")
     what.add_argument(
@@ -103,6 +103,7 @@ def fit_or_resume(arguments: argparse.Namespace) -> int:
         with Bars() as bars:
             run = wb.resume(
                 arguments.resume,
+                root=arguments.root,
                 device=arguments.device,
                 workers=arguments.workers,
                 on_step=bars.step,
@@ -143,7 +144,7 @@ def fit_or_resume(arguments: argparse.Namespace) -> int:
 
 def _refuse_more(arguments: argparse.Namespace) -> None:
     """A run keeps its recipe: an option that --resume would ignore is an error."""
-    allowed = ("resume", "device", "workers", "traceback", "function", "usage_error")
+    allowed = ("resume", "root", "device", "workers", "traceback", "function", "usage_error")
     given = [name for name, value in vars(arguments).items() if name not in allowed and value not in (None, [], False)]
     if given:
         names = ", ".join("--" + name.replace("_", "-") for name in given)

@@ -122,6 +122,8 @@ def scatter_by_frequency(
 
     values, counts, groups: (C,); bands: group -> (level,) or (level, low, high), a line with a band across its classes.
     """
+    from matplotlib.ticker import MaxNLocator
+
     rank = np.empty(len(counts), dtype=int)
     # by group first: a rule of reference counts can order classes slightly otherwise than the training images do
     order = np.lexsort((-counts, [GROUP_ORDER.index(group) for group in groups]))
@@ -139,6 +141,7 @@ def scatter_by_frequency(
         ax.hlines(bands[group][0], *ends, color=colour, linewidth=1.6)
         if len(bands[group]) == 3 and np.isfinite(bands[group]).all():
             ax.fill_between(ends, *bands[group][1:], color=colour, alpha=0.18, linewidth=0)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("class, most training images first")
     dress(ax)
 

@@ -80,6 +80,7 @@ def fit(
 def resume(
     path: str | Path,
     *,
+    root: str | Path | None = None,
     device: str | None = None,
     workers: int = 0,
     on_step: OnStep | None = None,
@@ -91,6 +92,7 @@ def resume(
 
     Args:
         path: the run folder. A finished run is returned as it is.
+        root: where the images are now, if they moved since the run began.
         device: where to train; None takes the device type of the run (an error where this machine has none).
     """
     run = Run.load(path)
@@ -103,8 +105,8 @@ def resume(
             f"{path} was trained on a GPU and this machine has none; resume(..., device='cpu') continues it here."
         )
     method = run.build().to(device)
-    train = LongTailDataset.from_spec(config["train"])
-    val = None if config["val"] is None else LongTailDataset.from_spec(config["val"])
+    train = LongTailDataset.from_spec(config["train"], root=root)
+    val = None if config["val"] is None else LongTailDataset.from_spec(config["val"], root=root)
     stages = [Stage.from_json(record) for record in config["stages"]]
     seed = config["fit_seed"]
     loop = Loop(run, method, train, val, stages, seed, workers, on_step, on_epoch, on_encode, checkpoint_seconds)

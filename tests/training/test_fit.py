@@ -96,6 +96,39 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(lift: Method) -> N
     torch.testing.assert_close(found[0], found[1])
 
 
+def test_the_seed_of_fit_decides_the_augmentation_and_epochs_are_reported(tmp_path: Path) -> None:
+    manifest, rows = wb.Manifest.load("digits_lt"), []
+    for data_seed, fit_seed in ((3, 5), (4, 5), (3, 6)):
+        built = scenario.method()
+        train = wb.LongTailDataset(manifest, "train", per_class=12, seed=data_seed)
+        stages = [replace(scenario.stages(built)[0], epochs=1, mixup=0.0)]
+        out = tmp_path / f"{data_seed}-{fit_seed}"
+        wb.fit(built, train, out=out, seed=fit_seed, stages=stages, on_epoch=rows.append)
+    assert len(rows) == 3
+    assert rows[0]["loss"] == rows[1]["loss"] != rows[2]["loss"]
+
+
+def test_a_run_whose_images_moved_resumes_with_their_new_root(tmp_path: Path) -> None:
+    digits = wb.LongTailDataset(wb.Manifest.load("digits_lt"), "train", per_class=3)
+    before, after = tmp_path / "before", tmp_path / "after"
+    for i, label in enumerate(digits.labels):
+        (before / str(label)).mkdir(parents=True, exist_ok=True)
+        digits.image(i).save(before / str(label) / f"{i}.png")
+    manifest = wb.import_dataset(before, "moving", out=tmp_path / "manifests").manifest
+    built = wb.create_method("lift", wb.load_backbone(**scenario.BACKBONE), manifest.classes, bottleneck=2)
+    stages = [replace(stage.shortened(2), batch_size=8) for stage in built.stages(manifest)]
+
+    def stop(clock: Clock, parts: dict) -> None:
+        raise KeyboardInterrupt
+
+    train = wb.LongTailDataset(manifest, "train", root=before)
+    run = wb.fit(built, train, out=tmp_path / "run", stages=stages, on_step=stop)
+    before.rename(after)
+    with pytest.raises(FileNotFoundError, match="is not a folder"):
+        wb.resume(run.path)
+    assert wb.resume(run.path, root=after).status["status"] == "finished"
+
+
 def test_an_epoch_draws_every_image_once_and_counts_repetitions() -> None:
     labels = np.repeat(np.arange(3), [20, 5, 2])
     stage = wb.Stage(

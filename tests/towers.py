@@ -4,10 +4,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
-from workbench.backbones import ViT
+from workbench.backbones import TextTower, ViT
 
 
 class QuickGELU(nn.Module):
@@ -35,3 +35,45 @@ def recorded_tower(case: Any, **other: Any) -> ViT:
         state["head.weight"] = state.pop("visual_proj").T
     model.double().load_state_dict(state, strict=True)
     return ViT(model, name=s["style"])
+
+
+def small_clip_vit(width: int, heads: int, joint_width: int, activation: type[nn.Module]) -> VisionTransformer:
+    """A CLIP image tower of timm with two blocks, for images of 32 pixels, its projection in `head`."""
+    model = VisionTransformer(
+        img_size=32, patch_size=8, embed_dim=width, depth=2, num_heads=heads, num_classes=0, pre_norm=True,
+        norm_layer=partial(nn.LayerNorm, eps=1e-5), act_layer=activation,
+    )  # fmt: skip
+    model.head = nn.Linear(width, joint_width, bias=False)
+    return model.eval()
+
+
+def recorded_clip_image_tower(case: Any) -> ViT:
+    """The image tower of the case `clip_zeroshot`, float64, through timm's conversion of OpenAI's names."""
+    s = case.settings
+    model = small_clip_vit(s["width"], s["vision_heads"], s["embed"], QuickGELU).double()
+    converted = checkpoint_filter_fn(_parameters(case, "visual."), model)
+    converted.pop("head.bias", None)  # timm's zeros
+    model.load_state_dict(converted, strict=True)
+    return ViT(model, name="recorded")
+
+
+def recorded_clip_text_tower(case: Any) -> TextTower:
+    """The text tower of the case `clip_zeroshot`, float64; the sentence "2" has the recorded token row 2."""
+    from open_clip.transformer import QuickGELU, TextTransformer
+
+    s = case.settings
+    model = TextTransformer(
+        context_length=s["ctx"], vocab_size=s["vocab"], width=s["tw"], heads=s["text_heads"], layers=s["tl"],
+        output_dim=s["embed"], act_layer=QuickGELU,
+    ).double()  # fmt: skip
+    parameters = _parameters(case, "")
+    model.load_state_dict({name: parameters[name] for name in model.state_dict()}, strict=True)
+    rows, scale = case.tensor("in.tokens"), float(parameters["logit_scale"].exp())
+    return TextTower(
+        model, lambda names: rows[[int(name) for name in names]], name="recorded", width=s["embed"], logit_scale=scale
+    )
+
+
+def _parameters(case: Any, prefix: str) -> dict[str, Tensor]:
+    start = f"param.{prefix}"
+    return {key.removeprefix("param."): case.tensor(key) for key in case.arrays if key.startswith(start)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -17,7 +18,8 @@ from timm.models import get_arch_pretrained_cfgs, model_entrypoint
 SUPPORTED = (
     "Supported are timm's VisionTransformer with class token or average pooling, for example "
     "vit_base_patch16_224.augreg_in21k, vit_base_patch16_clip_quickgelu_224.openai or "
-    "vit_small_patch14_dinov2.lvd142m, and the CLIP ResNets with attention pooling, for example resnet50_clip.openai."
+    "vit_small_patch14_dinov2.lvd142m, and the CLIP ResNets with attention pooling, for example resnet50_clip.openai. "
+    "toybox_vit and toybox_clip come with this package."
 )
 
 # Architecture -> tag that the name alone means here.
@@ -39,6 +41,9 @@ PINS = {
     "resnet50x64_clip": "openai",
 }
 
+# Towers of our own -> E; they lie in this package and timm does not know them.
+TOYBOX: dict[str, int | None] = {"toybox_vit": None, "toybox_clip": 64}
+
 CLIP_RESNET = re.compile(r"resnet\d+(x\d+)?_clip")
 
 Channels = tuple[float, float, float]
@@ -58,6 +63,7 @@ class Tower:
     interpolation: str
     joint_width: int | None  # E of a CLIP tower, None for the others and for CLIP towers fine-tuned on labels
     hub: tuple[str, str] | None  # repository and file that hold the pretrained weights
+    packaged: Path | None = None  # the file of pretrained weights that comes with this package
 
     @property
     def name(self) -> str:
@@ -72,6 +78,8 @@ def find_tower(name: str, *, tag_needed: bool, from_file: bool) -> Tower:
         tag_needed: pretrained weights are wanted, so the tag must be known.
         from_file: weights come from a file, so without a tag all tags must at least agree on the preprocessing.
     """
+    if name in TOYBOX:
+        return _toybox(name, from_file=from_file)
     architecture, _, tag = name.partition(".")
     if not tag and architecture.endswith("_in21k"):  # names of timm before 0.8, as used by LPT and GNM-PT
         architecture, tag = architecture.removesuffix("_in21k"), "augreg_in21k"
@@ -112,6 +120,21 @@ def find_tower(name: str, *, tag_needed: bool, from_file: bool) -> Tower:
     )
 
 
+def _toybox(name: str, *, from_file: bool) -> Tower:
+    return Tower(
+        architecture=name,
+        tag="",
+        tag_known=not from_file,
+        kind="vit",
+        input_size=56,
+        normalisation=((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        interpolation="bicubic",
+        joint_width=TOYBOX[name],
+        hub=None,
+        packaged=Path(__file__).parent / "toybox" / f"{name}.safetensors",
+    )
+
+
 def _channels(values: tuple[float, ...]) -> Channels:
     red, green, blue = values
     return red, green, blue
@@ -119,7 +142,7 @@ def _channels(values: tuple[float, ...]) -> Channels:
 
 def _refuse_unknown(name: str, architecture: str) -> None:
     if not timm.is_model(architecture):
-        known = {*timm.list_models("vit_*"), *PINS}
+        known = {*timm.list_models("vit_*"), *PINS, *TOYBOX}
         close = ", ".join(difflib.get_close_matches(architecture, sorted(known), n=3))
         raise ValueError(f"timm has no model {name!r}{close and '; did you mean ' + close}. {SUPPORTED}")
     is_vit = model_entrypoint(architecture).__module__ in ("timm.models.vision_transformer", "timm.models.deit")

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from .base import Backbone, WeightsRecord
 from .tags import SUPPORTED, Tower, find_tower
+from .toybox.towers import build_vit
 from .weights import download, file_sha256, load_weights
 
 
@@ -183,10 +184,11 @@ def load_backbone(
 
     Args:
         name: a timm name with its tag, "vit_base_patch16_224.augreg_in21k". The tag may be left out where this package
-            pins one (`backbones.tags.PINS`), with random weights, and with a local file.
-        weights: None downloads the tag's pretrained weights; "random" draws them from `seed`; "meta" allocates none,
-            for counting; anything else is a local file: .safetensors, or .pth / .pt / .bin holding tensors only, in the
-            layout of timm, OpenAI's CLIP or open_clip.
+            pins one (`backbones.tags.PINS`), with random weights, and with a local file. "toybox_vit" and "toybox_clip"
+            are small towers that come with this package.
+        weights: None downloads the tag's pretrained weights, or takes the file in this package; "random" draws them
+            from `seed`; "meta" allocates none, for counting; anything else is a local file: .safetensors, or .pth / .pt
+            / .bin holding tensors only, in the layout of timm, OpenAI's CLIP or open_clip.
         input_size: pixels; None takes the pretrained one, others interpolate the position embeddings (bicubic).
         seed: of random weights.
         sha256: what the weight file must hash to; a mismatch is refused.
@@ -226,12 +228,13 @@ def load_backbone(
 
 def _build(tower: Tower, input_size: int | None, *, seed: int, on_meta: bool) -> nn.Module:
     """The timm model without classifier. CLIP ViTs get their projection as `head`, without bias."""
-    options: dict[str, Any] = {"num_classes": tower.joint_width if tower.kind == "resnet" else 0}
+    own = tower.packaged is not None  # not one of timm's models
+    options: dict[str, Any] = {} if own else {"num_classes": tower.joint_width if tower.kind == "resnet" else 0}
     if input_size is not None and tower.kind == "vit":
         options["img_size"] = input_size
     with torch.random.fork_rng(devices=[]), torch.device("meta" if on_meta else "cpu"):
         torch.default_generator.manual_seed(seed)  # timm draws from the global state, which fork_rng gives back
-        model: Any = timm.create_model(tower.name, pretrained=False, **options)
+        model: Any = build_vit(**options) if own else timm.create_model(tower.name, pretrained=False, **options)
         if tower.kind == "vit":
             _refuse_other_transformers(model, tower.name)
             if tower.joint_width is not None:

@@ -33,7 +33,9 @@ OPENAI_MARKS = {"input_resolution", "context_length", "vocab_size"}  # stored in
 
 
 def download(tower: Tower) -> Path:
-    """The pretrained weights of a tag in the local hub cache, downloaded if they are not there yet."""
+    """The pretrained weights of a tag: in this package, or in the local hub cache, downloaded if not there yet."""
+    if tower.packaged is not None:
+        return tower.packaged
     from huggingface_hub import hf_hub_download
 
     reason: Exception | str = "timm records no download for this tag"
@@ -102,7 +104,7 @@ def load_weights(model: nn.Module, tower: Tower, path: Path) -> None:
         if state and all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}
     if isinstance(model, vision_transformer.VisionTransformer):
-        _check_activation(model, tower, state, path)
+        check_activation(tower, state, path)
         converted, mismatched = _vit_names(model, state)
         _take_projection(model, tower, converted)
     else:
@@ -191,7 +193,7 @@ def _take_projection(model: Any, tower: Tower, state: dict[str, Tensor]) -> None
     state["head.weight"] = weight
 
 
-def _check_activation(model: Any, tower: Tower, state: dict[str, Any], path: Path) -> None:
+def check_activation(tower: Tower, state: Mapping[str, Any], path: Path) -> None:
     """OpenAI's CLIP was trained with QuickGELU, which no tensor tells; with exact GELU every feature is off."""
     quick = quickgelu_variant(tower.architecture)
     if not quick:

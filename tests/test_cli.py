@@ -93,6 +93,10 @@ def test_the_examples_in_the_help_parse(say: Say) -> None:
         (("fit", "--method", "lift"), "fit needs --backbone, --data, --out, or --resume RUN"),
         (("fit", "--resume", "run", "--lr", "0.1", "--set", "tuner=full"), "--set, --lr cannot be changed"),
         (("fit", "--set", "tuner"), "OPTION=VALUE"),
+        (
+            ("fit", "--method", "lift", "--backbone", "b", "--data", "digits_lt", "--out", "o", "--text-weights", "f"),
+            "--text-weights goes with --text",
+        ),
         (("data", "import", "x", "--name", "y", "--split", "val"), "THEIRS=OURS"),
         (("report", "run", "--no-such-option"), "--no-such-option"),
     ],
@@ -146,6 +150,19 @@ def test_from_a_folder_of_photographs_to_a_prediction(say: Say, photos: Path) ->
     photos.rename(photos.with_name("moved"))
     fails(say("extract", "run", "--split", "train"), "photos is not a folder")
     assert say("extract", "run", "--split", "train", "--root", photos.with_name("moved"))[0] == 0
+
+
+def test_a_text_tower_of_the_same_name_and_weights_comes_with_one_word(say: Say) -> None:
+    clip = ("--backbone", "vit_xsmall_patch16_clip_224.tinyclip_yfcc15m", "--weights", "random", "--input-size", "32")
+    fit = ("fit", *clip, "--data", "digits_lt", "--no-val", "--method")
+    fails(say(*fit, "zero_shot", "--out", "run"), "zero_shot needs the text tower", "--text")
+    code, out, _ = say(*fit, "zero_shot", "--text", "--set", "templates=imagenet_7", "--out", "run")
+    assert code == 0 and "run is finished after 0 s." in out
+    run = wb.Run.load("run")
+    assert run.config["text"] == {"name": clip[1], "weights": "random", "seed": 0, "sha256": None}
+    assert run.config["options"]["templates"] == "imagenet_7"
+    code, out, _ = say("report", "run", "--per-class", 2, "--cost")
+    assert code == 0 and "| all | 10 | 20 |" in out
 
 
 # -- report and extract ------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from torch import Tensor
 from workbench.backbones import load_backbone
 from workbench.data import Classes, LongTailDataset, read_image
 from workbench.data.dataset import ImageError
-from workbench.methods import Method, create_method
+from workbench.methods import Method, rebuild_method
 from workbench.versions import versions
 
 if TYPE_CHECKING:
@@ -149,10 +149,12 @@ class Run:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def build(self) -> Method:
-        """The run's method as it was before training: same backbone weights, options and seed."""
+        """The run's method before its weights are loaded: same backbone weights, options and seed, no text tower."""
         config = self.config
         backbone = load_backbone(**config["backbone"])
-        return create_method(config["method"], backbone, self.classes, seed=config["seed"], **config["options"])
+        return rebuild_method(
+            config["method"], backbone, self.classes, seed=config["seed"], options=config["options"]
+        )
 
     def method(self) -> Method:
         """The trained method, in eval mode on the CPU; of an unfinished run, as far as it got."""

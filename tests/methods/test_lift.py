@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
 from towers import recorded_tower
 
 import workbench as wb
+from workbench.backbones import Backbone, TextTower, ViT
 from workbench.methods import Clock, Method, Output
 from workbench.methods.lift import LIFT, LIFTConfig
 from workbench.optim import learning_rate
@@ -213,9 +215,126 @@ def test_the_head_starts_from_normalised_class_means() -> None:
     np.testing.assert_allclose(method.head.weight.detach(), expected, rtol=1e-4, atol=1e-6)
 
 
+# -- semantic-aware initialisation -------------------------------------------------------------------------------------
+
+CLIP = "vit_xsmall_patch16_clip_224.tinyclip_yfcc15m"
+
+
+class Rows(nn.Module):
+    """A text tower that gives recorded vectors: the token id is the row."""
+
+    def __init__(self, rows: Tensor) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(rows)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.rows[ids]
+
+
+class JointFeatures(Backbone):
+    """As a CLIP ResNet: the features already lie in the joint space."""
+
+    joint_width = property(lambda self: self.width)  # type: ignore[assignment]
+
+    def project(self, features: Tensor) -> Tensor:
+        return features
+
+
+def recorded_text(case: Any, mode: str) -> tuple[TextTower, dict[str, list[str]]]:
+    """A text tower that knows the recorded vectors of a mode, and the sentences of each class that stand for them."""
+    text, descriptors, counts = case.tensor("in.text"), case.tensor("in.desc"), case.arrays["in.desc_count"]
+    if mode == "descriptor":
+        rows = [[descriptors[c, i] for i in range(counts[c])] for c in range(7)]
+    else:
+        rows = [[text[i, c] for i in range(3 if mode == "ensemble" else 1)] for c in range(7)]
+    texts = {f"class {c}": [f"{c} {i}" for i in range(len(group))] for c, group in enumerate(rows)}
+    place = {sentence: k for k, sentence in enumerate(s for group in texts.values() for s in group)}
+    flat = torch.stack([row for group in rows for row in group])
+    return TextTower(Rows(flat), lambda names: torch.tensor([place[n] for n in names]), name="rows", width=8), texts
+
+
+@pytest.mark.parametrize("mode", ["default", "classname", "ensemble", "descriptor"])
+@pytest.mark.parametrize("kind", ["Vi", "RN"])
+def test_the_head_starts_from_the_recorded_text_rows(golden: Golden, mode: str, kind: str) -> None:
+    case = golden(f"init_text_{mode}_{kind}")
+    backbone: Backbone
+    if kind == "Vi":
+        model = VisionTransformer(img_size=8, patch_size=8, embed_dim=16, depth=1, num_heads=2, num_classes=0)
+        model.head = nn.Linear(16, 8, bias=False)
+        with torch.no_grad():
+            model.head.weight.copy_(case.tensor("in.proj").T)
+        backbone = ViT(model, name="recorded")
+    else:
+        backbone = JointFeatures(nn.Linear(1, 1), name="recorded", width=8, input_size=8)
+    tower, texts = recorded_text(case, mode)
+    options = {"tuner": "none", "templates": "descriptions"}  # every mode is a mean over the sentences of a class
+    method = wb.create_method("lift", backbone, classes([9] * 7), text=tower, texts=texts, **options)
+    expected = case.tensor(f"out.text_{mode}_{kind}.weight")
+    if kind == "RN":  # the authors leave the means shorter than 1 there
+        expected = torch.nn.functional.normalize(expected)
+    np.testing.assert_allclose(method.head.weight.detach(), expected, rtol=1e-5, atol=1e-6)
+
+
+def clip_lift(**options: Any) -> LIFT:
+    tower = wb.load_backbone(CLIP, weights="random", input_size=32)
+    method = wb.create_method("lift", tower, classes([50, 20, 5]), bottleneck=2, **options)
+    assert isinstance(method, LIFT)
+    return method
+
+
+def test_text_is_the_default_where_there_is_a_text_tower_and_its_cosines_are_zero_shots_in_joint_space() -> None:
+    text = wb.load_text_tower(CLIP, "random")
+    method = clip_lift(text=text)
+    assert method.options["initialisation"] == "text" and method.text == text.spec()
+    features = torch.randn(4, 256, generator=torch.Generator().manual_seed(0))
+    embeddings = torch.nn.functional.normalize(text.encode([f"a photo of a class {i}." for i in range(3)]))
+    joint = method.backbone.project(features) @ embeddings.T  # <P f, t>
+    projection = method.backbone.model.head.weight  # (E, D)
+    lengths = (embeddings @ projection).norm(dim=1)
+    torch.testing.assert_close(features @ method.head.weight.T * lengths, joint, rtol=1e-4, atol=1e-4)
+    assert clip_lift().options["initialisation"] == "class_mean" and clip_lift().text is None
+    chosen = clip_lift(text=text, initialisation="random")
+    assert chosen.text is None and torch.equal(chosen.head.weight, clip_lift(initialisation="random").head.weight)
+
+
+def test_templates_change_the_head_and_reach_the_options() -> None:
+    text = wb.load_text_tower(CLIP, "random")
+    texts = {f"class {i}": [f"It has {i} corners.", "It is red."] for i in range(3)}
+    heads = [
+        clip_lift(text=text, texts=texts, templates=templates).head.weight
+        for templates in (None, "class_name", "imagenet_7", "descriptions", "a drawing of a {}")
+    ]
+    assert all(not torch.allclose(a, b) for i, a in enumerate(heads) for b in heads[:i])
+    assert torch.equal(heads[0], clip_lift(text=text, templates="single").head.weight)
+    assert clip_lift(text=text, templates="imagenet_7").options["templates"] == "imagenet_7"
+
+
+def test_text_initialisation_without_what_it_needs_says_so() -> None:
+    for options in ({"initialisation": "text"}, {"templates": "imagenet_80"}):
+        with pytest.raises(ValueError, match="need the text tower"):
+            clip_lift(**options)
+    with pytest.raises(ValueError, match="no joint image-text space"):
+        plain = wb.load_backbone("test_vit.r160_in1k", weights="random", input_size=32)
+        wb.create_method("lift", plain, classes([5, 5]), text=wb.load_text_tower(CLIP, "random"))
+
+
+def test_it_starts_from_vectors_of_a_file_when_given_those(tmp_path: Any) -> None:
+    rows = np.random.default_rng(0).standard_normal((3, 512)).astype(np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    vectors = wb.load_class_vectors(tmp_path / "rows.npy", [f"class_{i}" for i in range(3)])
+    method = clip_lift(text=vectors)
+    projection = method.backbone.model.head.weight.numpy()  # (E, D)
+    expected = rows @ projection
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(method.head.weight.detach(), expected, rtol=1e-4, atol=1e-5)
+    assert method.text is not None and method.text["vectors"].endswith("rows.npy")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"templates": "ensemble"}, "imagenet_80"),
+        ({"templates": "single", "initialisation": "random"}, "has no effect"),
         ({"tuner": "adapter_former"}, "adaptformer"),
         ({"tuner": "partial"}, "blocks=2"),
         ({"tuner": "partial", "blocks": 99}, "give 1 to 6"),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from workbench.runs import Run
 
 NEEDED = ("method", "backbone", "data", "out")
+SAME = "the name of --backbone"
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "null"}
 
 DESCRIPTION = """\
@@ -40,6 +41,10 @@ examples:
 
   LIFT's baseline, full fine-tuning with the same head and loss, with an lr of the paper's grid and a second seed
     workbench fit --method lift --set tuner=full --lr 0.001 --seed 1 --backbone ... --data ... --out runs/full-1
+
+  LIFT as in its paper, the head begun from the class names, and the same CLIP without any training
+    workbench fit --method lift --backbone vit_base_patch16_clip_quickgelu_224.openai --text --data ... --out runs/lift
+    workbench fit --method zero_shot --backbone vit_base_patch16_clip_quickgelu_224.openai --text --data ... --out ...
 
   a small GPU or few cores: 32 images at a time (the gradients still add up to the recipe's batch), 4 loaders
     workbench fit ... --micro-batch-size 32 --workers 4
@@ -70,6 +75,14 @@ def add_commands(commands: Any) -> None:
     )
     what.add_argument("--backbone", help="a timm ViT or CLIP ResNet with its tag: vit_base_patch16_224.augreg_in21k")
     what.add_argument("--weights", help="a local weight file, or 'random'; default: the tag's pretrained weights")
+    what.add_argument(
+        "--text",
+        nargs="?",
+        const=SAME,
+        metavar="NAME",
+        help="load a text tower too, for zero_shot and lift; NAME: default that of --backbone",
+    )
+    what.add_argument("--text-weights", metavar="FILE", help="its weights; default: --weights, a file of a whole CLIP")
     what.add_argument("--input-size", type=int, help="pixels; default: what the backbone was trained with")
     what.add_argument("--data", help="a data set: a name of `workbench data list`, or the path of its .toml")
     what.add_argument("--root", help="the folder that the paths of the data set are relative to")
@@ -114,6 +127,8 @@ def fit_or_resume(arguments: argparse.Namespace) -> int:
     missing = [f"--{name}" for name in NEEDED if getattr(arguments, name) is None]
     if missing:
         arguments.usage_error(f"fit needs {', '.join(missing)}, or --resume RUN.")
+    if arguments.text_weights is not None and arguments.text is None:
+        arguments.usage_error("--text-weights goes with --text.")
     device, seed = device_of(arguments), arguments.seed or 0
     options = _options(arguments.method, arguments.set)
     manifest = wb.Manifest.load(arguments.data)
@@ -124,7 +139,15 @@ def fit_or_resume(arguments: argparse.Namespace) -> int:
     if not manifest.has_validation:
         print(f"{manifest.name} has no validation split: only training images are scored.", file=sys.stderr)
     backbone = wb.load_backbone(arguments.backbone, arguments.weights, input_size=arguments.input_size)
-    method = wb.create_method(arguments.method, backbone, manifest.classes, seed=seed, **options)
+    method = wb.create_method(
+        arguments.method,
+        backbone,
+        manifest.classes,
+        text=_text_tower(arguments, device),
+        texts=manifest.texts,
+        seed=seed,
+        **options,
+    )
     stages = [_varied(stage, arguments) for stage in method.stages(manifest)]
     with Bars() as bars:
         run = wb.fit(
@@ -140,6 +163,15 @@ def fit_or_resume(arguments: argparse.Namespace) -> int:
             on_encode=bars.encode,
         )
     return _say_how_it_ended(run)
+
+
+def _text_tower(arguments: argparse.Namespace, device: str) -> Any:
+    import workbench as wb
+
+    if arguments.text is None:
+        return None
+    name = arguments.backbone if arguments.text == SAME else arguments.text
+    return wb.load_text_tower(name, arguments.text_weights or arguments.weights).to(device)
 
 
 def _refuse_more(arguments: argparse.Namespace) -> None:
@@ -162,7 +194,7 @@ def _say_how_it_ended(run: Run) -> int:
         return 130
     scores = [name for name in ("loss", "train_mean_class", "val_mean_class") if name in run.metrics]
     last = ", ".join(f"{name} {run.metrics[name].iloc[-1]:.3f}" for name in scores)
-    print(f"{run.path} is finished after {run.status['seconds']:.0f} s ({last}).")
+    print(f"{run.path} is finished after {run.status['seconds']:.0f} s{last and f' ({last})'}.")
     print(f"`workbench report {run.path}` tests it.")
     return 0
 

@@ -8,3 +8,4 @@ from workbench.methods.base import Output as Output
 from workbench.methods.base import Stage as Stage
 from workbench.methods.base import create_method as create_method
 from workbench.methods.base import method_class as method_class
+from workbench.methods.base import rebuild_method as rebuild_method

@@ -17,10 +17,13 @@ from workbench.data import default_expand, evaluation_preprocessing, training_pr
 from workbench.optim import SCHEDULES
 
 if TYPE_CHECKING:
-    from workbench.backbones import Backbone
+    from collections.abc import Mapping, Sequence
+
+    from workbench.backbones import Backbone, SentenceEncoder
     from workbench.data import Classes, LongTailDataset, Manifest, Preprocessing
 
 METHODS = {
+    "zero_shot": "workbench.methods.zero_shot:ZeroShot",
     "linear_probe": "workbench.methods.linear_probe:LinearProbe",
     "full_finetune": "workbench.methods.full_finetune:FullFinetune",
     "lift": "workbench.methods.lift:LIFT",
@@ -136,10 +139,12 @@ class Method(nn.Module):
 
     Subclasses set `name`, `Config` (a frozen keyword-only dataclass: the options of `create_method`), build their
     modules in `__init__`, and define `tuned`, `encode`, `loss` and `stages`; `classify` is the head unless overridden.
+    One that reads class names also sets `uses_text` and defines `use_text`.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type]
+    uses_text: ClassVar[bool] = False  # False: a text tower given to `create_method` is left aside
     test_views: str = "centre"  # the views `extract` uses unless told otherwise
 
     head: nn.Module
@@ -150,6 +155,7 @@ class Method(nn.Module):
         self.classes = classes
         self.config = config
         self.seed = seed
+        self.text: dict[str, Any] | None = None  # `spec()` of the text tower that `use_text` read, for the record
 
     # -- what a subclass says about itself ---------------------------------------------------------------------------
 
@@ -160,6 +166,12 @@ class Method(nn.Module):
 
     def prepare(self, train: LongTailDataset, **progress: Any) -> None:
         """Set up what needs training images before the first step (a head from class means). Called once by `fit`."""
+
+    def use_text(self, text: SentenceEncoder | None, texts: Mapping[str, Sequence[str]] | None) -> None:
+        """Take from a text tower what the method needs of it; ValueError where it needs one and there is none.
+
+        Called once by `create_method`, not when a run is opened again: what is taken belongs into `state`.
+        """
 
     def encode(self, images: Tensor) -> Encoded:
         """images: (B, 3, H, W) float32, normalised -> features (B, D)."""
@@ -261,19 +273,40 @@ def method_class(name: str) -> type[Method]:
     return found
 
 
-def create_method(name: str, backbone: Backbone, classes: Classes, *, seed: int = 0, **options: Any) -> Method:
+def create_method(
+    name: str,
+    backbone: Backbone,
+    classes: Classes,
+    *,
+    text: SentenceEncoder | None = None,
+    texts: Mapping[str, Sequence[str]] | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Method:
     """Build a method on a backbone of its own.
 
     Args:
         name: a key of METHODS.
         backbone: a fresh one from `load_backbone`; the method owns it from now on.
         classes: names, training counts and shot-group rule of the data set.
+        text: the text tower of this backbone, from `load_text_tower`, or class vectors from `load_class_vectors`. A
+            method that has no use for text leaves it aside.
+        texts: class name -> sentences about the class, `Manifest.texts`; used where the options ask for descriptions.
         seed: initialises heads and adapters.
         options: fields of the method's `Config`.
 
     Raises:
-        ValueError: an unknown method, option or value; the message lists what is allowed.
+        ValueError: an unknown method, option or value (the message lists what is allowed), or a text tower that is
+            needed and missing, or that does not belong to the backbone.
     """
+    method = rebuild_method(name, backbone, classes, seed=seed, options=options)
+    if method.uses_text:
+        method.use_text(text, texts)
+    return method
+
+
+def rebuild_method(name: str, backbone: Backbone, classes: Classes, *, seed: int, options: dict[str, Any]) -> Method:
+    """As `create_method`, for a method whose `state` is loaded next and brings along what came from a text tower."""
     cls = method_class(name)
     known = {entry.name for entry in fields(cls.Config)}
     if unknown := sorted(options.keys() - known):

@@ -7,11 +7,17 @@ only, full and partial fine-tuning) share head, loss, initialisation and test-ti
 Where paper and code differ: the bottleneck is 2^floor(log2(C / 2L)) (App. D, code; App. A prints ceil, which does
 not give the printed parameter counts); the test ensemble resizes the shorter side and keeps the aspect ratio (code;
 Alg. 1 makes a square), and averages logits (code and Alg. 1; eq. 6 averages log-probabilities, same argmax).
+
+Semantic-aware initialisation (sec. 4.3): the head works on the D-wide feature before CLIP's projection P (E, D), so a
+class embedding t (E) becomes the row P^T t: its inner product with a feature f is that of t with the projected feature
+P f. Rows have unit length; with CLIP ResNets (P is the identity) the authors leave means of several sentences shorter,
+which changes nothing in a cosine head but how fast it turns.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -19,6 +25,7 @@ from torch import Tensor, nn
 
 from workbench.adapters.masks import last_blocks
 from workbench.adapters.residual import AdaptFormer, bottleneck_width
+from workbench.backbones import SentenceEncoder, check_templates, joint_embeddings
 from workbench.data import evaluation_preprocessing
 from workbench.heads import HEADS, Head, class_means, create_head
 from workbench.losses import LOSSES
@@ -29,7 +36,7 @@ if TYPE_CHECKING:
     from workbench.data import Classes, LongTailDataset, Manifest
 
 TUNERS = ("adaptformer", "none", "full", "partial")
-INITIALISATIONS = ("class_mean", "random")
+INITIALISATIONS = ("text", "class_mean", "random")
 FULL_LR_GRID = (0.02, 0.01, 0.005, 0.002, 0.001, 0.0005)  # App. A, Fig. 10: full and partial fine-tuning take the best
 
 # Epochs: App. A. Learning rates: 0.01 for LIFT everywhere (App. A); classifier only and full fine-tuning from the
@@ -53,14 +60,25 @@ class LIFTConfig:
     bottleneck: int | None = None  # width r of AdaptFormer; None: the paper's rule, 2^floor(log2(C / 2L))
     head: str = "cosine"  # name of heads.HEADS
     scale: float = 25.0  # sigma of the cosine classifier, sec. 4.2
-    initialisation: Literal["class_mean", "random"] = "class_mean"  # class_mean: App. G, for backbones without text
+    initialisation: Literal["text", "class_mean", "random"] | None = None  # of the head; None: text if create_method is
+    # given a text tower, else class_mean (App. G, for backbones without text)
+    templates: str | None = None  # of text: a set of backbones.TEMPLATES ("single" is the paper's and what None means;
+    # Table 13 has class_name, imagenet_80 and descriptions too), "descriptions", or a template with {}
     loss: str = "logit_adjusted"  # name of losses.LOSSES
     views: Literal["centre", "five", "ten"] = "five"  # test-time ensemble, sec. 4.4
 
     def __post_init__(self) -> None:
         check_choice("tuner", self.tuner, TUNERS)
         check_choice("head", self.head, tuple(HEADS))
-        check_choice("initialisation", self.initialisation, INITIALISATIONS)
+        if self.initialisation is not None:
+            check_choice("initialisation", self.initialisation, INITIALISATIONS)
+        if self.templates is not None:
+            check_templates(self.templates)
+            if self.initialisation in ("class_mean", "random"):
+                raise ValueError(
+                    f"templates={self.templates!r} has no effect with initialisation={self.initialisation!r}; leave it "
+                    "out, or choose initialisation='text'."
+                )
         check_choice("loss", self.loss, tuple(LOSSES))
         check_choice("views", self.views, ("centre", "five", "ten"))
         if self.tuner == "partial" and self.blocks is None:
@@ -76,6 +94,7 @@ class LIFTConfig:
 class LIFT(Method):
     name = "lift"
     Config = LIFTConfig
+    uses_text = True
     head: Head
 
     def __init__(self, backbone: Backbone, classes: Classes, config: LIFTConfig, *, seed: int) -> None:
@@ -102,9 +121,29 @@ class LIFT(Method):
     def tuned(self) -> tuple[str, ...]:
         return self._tuned
 
+    def use_text(self, text: SentenceEncoder | None, texts: Mapping[str, Sequence[str]] | None) -> None:
+        """The head starts from the class embeddings, carried back to the width of the features (sec. 4.3)."""
+        if self.config.initialisation is None:
+            wanted = "class_mean" if text is None and self.config.templates is None else "text"
+            self.config = replace(self.config, initialisation=wanted)
+        if self.config.initialisation != "text":
+            return
+        if text is None:
+            raise ValueError(
+                "initialisation='text' and templates need the text tower of the backbone: create_method('lift', "
+                "backbone, classes, text=load_text_tower(name)), with the name of the backbone (workbench fit --text)."
+            )
+        self.text = text.spec()
+        names, templates = self.classes.names, self.config.templates
+        embeddings = joint_embeddings(self.backbone, text, names, templates=templates, texts=texts)  # (C, E)
+        with torch.no_grad():
+            identity = torch.eye(self.backbone.width).to(next(self.backbone.parameters()))
+            projection = self.backbone.project(identity)  # (D, E): linear and without bias, so this is its matrix
+        self.head.initialise(embeddings.to(projection) @ projection.T)
+
     def prepare(self, train: LongTailDataset, **progress: Any) -> None:
         """The head starts from the class means of the untuned features (App. G), of whole images without cropping."""
-        if self.config.initialisation == "class_mean":
+        if self.config.initialisation in (None, "class_mean"):
             size = self.backbone.input_size
             mean, std = self.backbone.normalisation
             whole = evaluation_preprocessing(size, resize=size, mean=mean, std=std)

@@ -43,7 +43,8 @@ def fit(
         val: scored after every epoch; chooses the epoch where a stage says select="best". None keeps the last.
         out: the run folder to make; an existing one is refused.
         seed: order, augmentation and noise, whatever the seed of `train`. Heads and adapters have `create_method`'s.
-        stages: None takes the method's recipe; vary that with `dataclasses.replace` or `Stage.shortened`.
+        stages: None takes the method's recipe; vary that with `dataclasses.replace` or `Stage.shortened`. The recipe of
+            a method that trains nothing (zero_shot) is empty: it is prepared and the run is written.
         workers: image-loading processes. The result does not depend on it.
         on_step: called after every step with a `Clock` and the detached parts of the loss.
         on_epoch: called after every epoch with its row of metrics.csv (scores of val and of a fixed training subset).
@@ -66,6 +67,7 @@ def fit(
         "seed": method.seed,
         "fit_seed": seed,
         "backbone": method.backbone.spec(),
+        "text": method.text,
         "train": train.spec(),
         "val": None if val is None else val.spec(),
         "stages": [stage.to_json() for stage in stages],
@@ -99,6 +101,11 @@ def resume(
     if run.status["status"] == "finished":
         return run
     config = run.config
+    if config.get("text") and not (run.path / "checkpoint.safetensors").exists():
+        raise ValueError(
+            f"{path} stopped before its first checkpoint, so what {config['method']} took from its text tower is not "
+            "in it. Nothing was trained yet: start it again with another out=."
+        )
     device = device or config["device"]
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(
@@ -135,8 +142,9 @@ def _check_splits(method: Method, train: LongTailDataset, val: LongTailDataset |
 
 def _check_stages(method: Method, stages: Sequence[Stage]) -> None:
     names = [name for name, _ in method.named_parameters()]
-    if not stages:
-        raise ValueError("stages=[] trains nothing; leave it out for the method's recipe.")
+    if bool(stages) != bool(method.tuned):
+        said = "stages=[] trains nothing" if method.tuned else f"{method.name} trains nothing, so it has no stages"
+        raise ValueError(f"{said}; leave stages out for the method's recipe.")
     for stage in stages:
         for prefix in stage.trainable:
             if not any(name.startswith(prefix) for name in names):

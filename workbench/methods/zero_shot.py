@@ -1,0 +1,82 @@
+"""Zero-shot: the class whose sentence lies nearest to the image in the joint space of CLIP. Nothing is trained.
+
+Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021, arXiv 2103.00020,
+sec. 3.1. Single template and test transform (256 / 224, bilinear, where CLIP itself takes 224 bicubic) are those of the
+baseline in LIFT (Shi et al., ICML 2024, arXiv 2309.10019; shijxcs/LIFT @ 661ead9). Accuracy to expect from CLIP
+ViT-B/16: ImageNet-LT 68.3, Places-LT 40.2 with LIFT's test ensemble (`views="five"` of `extract`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from workbench.backbones import SentenceEncoder, check_templates, joint_embeddings
+from workbench.heads import CosineHead
+from workbench.methods.base import Encoded, Method, Stage
+
+if TYPE_CHECKING:
+    from workbench.backbones import Backbone
+    from workbench.data import Classes, Manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroShotConfig:
+    """Options of `zero_shot`."""
+
+    templates: str | None = None  # a set of backbones.TEMPLATES, "descriptions", or a template with {}; None: "single"
+    scale: float | None = None  # the factor on cosines; None: the text tower's own
+
+    def __post_init__(self) -> None:
+        if self.templates is not None:
+            check_templates(self.templates)
+        if self.scale is not None and not self.scale > 0:
+            raise ValueError(f"scale={self.scale} must be positive, or None for the text tower's own; CLIP's is 100.")
+
+
+class ZeroShot(Method):
+    """logits = scale * cos(projected image feature, class embedding). The class embeddings are the rows of the head."""
+
+    name = "zero_shot"
+    Config = ZeroShotConfig
+    uses_text = True
+    head: CosineHead
+
+    def __init__(self, backbone: Backbone, classes: Classes, config: ZeroShotConfig, *, seed: int) -> None:
+        super().__init__(backbone, classes, config, seed=seed)
+        if backbone.joint_width is None:
+            raise ValueError(
+                f"zero_shot compares images with class names, but {backbone.name} has no joint image-text space. Use a "
+                "CLIP tower with its projection, for example vit_base_patch16_clip_quickgelu_224.openai."
+            )
+        generator = torch.Generator().manual_seed(seed)
+        scale = config.scale or 100.0  # replaced by the text tower's in `use_text`
+        self.head = CosineHead(backbone.joint_width, len(classes), scale=scale, generator=generator)
+        self.head.requires_grad_(False)
+
+    def use_text(self, text: SentenceEncoder | None, texts: Mapping[str, Sequence[str]] | None) -> None:
+        if text is None:
+            raise ValueError(
+                "zero_shot needs the text tower of its backbone: create_method('zero_shot', backbone, classes, "
+                "text=load_text_tower(name)), with the name of the backbone (workbench fit --text)."
+            )
+        self.text = text.spec()
+        names, templates = self.classes.names, self.config.templates
+        self.head.initialise(joint_embeddings(self.backbone, text, names, templates=templates, texts=texts))
+        self.config = replace(self.config, scale=self.config.scale or text.logit_scale)
+        self.head.scale = self.config.scale
+
+    @property
+    def tuned(self) -> tuple[str, ...]:
+        return ()
+
+    def encode(self, images: Tensor) -> Encoded:
+        with torch.no_grad():
+            return Encoded(self.backbone.project(self.backbone.encode(images)))
+
+    def stages(self, manifest: Manifest) -> list[Stage]:
+        return []

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from workbench.diagnostics import accuracy, cost, knn, separability
+from workbench.diagnostics import accuracy, changes, cost, intra_class, knn, separability
 from workbench.diagnostics.base import Result
 from workbench.features import Features
 
@@ -31,9 +31,13 @@ class Probe(nn.Module):
 
 
 EXAMPLES: dict[str, Callable[[Make], Result]] = {
+    "changes": lambda make: changes.changes(make(0), make(1), names=("linear probe", "LIFT")),
     "cost": lambda make: cost.cost(Probe()),
     "group_report": lambda make: accuracy.group_report(
         [make(0), make(1)], compare=[make(2), make(3)], names=("LIFT", "full fine-tuning")
+    ),
+    "intra_class_distances": lambda make: intra_class.intra_class_distances(
+        make(0, split="train", images=(60,) * 6 + (20, 10, 5, 4, 2, 1)), make(1)
     ),
     "knn_accuracy": lambda make: knn.knn_accuracy(
         make(0, split="train", images=(40,) * 6 + (5,) * 6), make(1), k=(1, 5, 20)

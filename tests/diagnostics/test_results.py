@@ -28,7 +28,7 @@ def result(request: pytest.FixtureRequest, make_features: Callable[..., Features
 def test_every_name_leads_to_a_function() -> None:
     assert list(DIAGNOSTICS) == sorted(DIAGNOSTICS)
     assert all(callable(load_diagnostic(name)) for name in DIAGNOSTICS)
-    with pytest.raises(ValueError, match="'gama' is not known; choose one of cost, group_report"):
+    with pytest.raises(ValueError, match="'gama' is not known; choose one of changes, cost, group_report"):
         load_diagnostic("gama")
 
 

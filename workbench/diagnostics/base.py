@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 
 # Function that computes each diagnostic, by name.
 DIAGNOSTICS = {
+    "changes": "workbench.diagnostics.changes:changes",
     "cost": "workbench.diagnostics.cost:cost",
     "group_report": "workbench.diagnostics.accuracy:group_report",
+    "intra_class_distances": "workbench.diagnostics.intra_class:intra_class_distances",
     "knn_accuracy": "workbench.diagnostics.knn:knn_accuracy",
     "separability": "workbench.diagnostics.separability:separability",
 }

@@ -1,5 +1,6 @@
 """What fit refuses, records and computes."""
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +39,30 @@ def test_an_existing_folder_is_never_touched(lift: Method, tmp_path: Path) -> No
     with pytest.raises(FileExistsError, match="left as it is"):
         wb.fit(lift, scenario.data("train"), out=tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine.txt"]
+
+
+def test_continue_returns_a_finished_run_goes_on_with_a_stopped_one_and_refuses_another(tmp_path: Path) -> None:
+    steps_taken: list[int] = []
+
+    def stop_at_three(clock: Clock, parts: object) -> None:
+        steps_taken.append(clock.step)
+        if len(steps_taken) == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    whole = scenario.start(tmp_path / "whole")
+    stopped = scenario.start(tmp_path / "run", existing="continue", on_step=stop_at_three)
+    assert stopped.status["status"] == "interrupted"
+    continued = scenario.start(tmp_path / "run", existing="continue")
+    expected, found = (load_file(run.path / "weights.safetensors") for run in (whole, continued))
+    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+    again = scenario.start(tmp_path / "run", existing="continue", on_step=lambda clock, parts: pytest.fail("trained"))
+    assert again.path == continued.path
+    with pytest.raises(ValueError, match=r"2 settings differ: .*stages.0.lr \(there 0.05, now 0.1\)"):
+        built = scenario.method()
+        first, second = scenario.stages(built)
+        changed = [replace(first, lr=0.1), second]
+        data = scenario.data
+        wb.fit(built, data("train"), data("val"), out=tmp_path / "run", seed=6, stages=changed, existing="continue")
 
 
 def test_a_loss_that_is_not_finite_stops_with_advice_and_keeps_the_weights(lift: Method, tmp_path: Path) -> None:

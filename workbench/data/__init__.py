@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from .sampling import epoch_order as epoch_order
     from .scanning import Outcome as Outcome
     from .subsets import digits_lt as digits_lt
+    from .toybox_sets import toybox_lt as toybox_lt
+    from .toybox_sets import toybox_sketch as toybox_sketch
 
 _HOMES = {
     "LongTailDataset": "dataset",
@@ -49,6 +51,8 @@ _HOMES = {
     "epoch_order": "sampling",
     "Outcome": "scanning",
     "digits_lt": "subsets",
+    "toybox_lt": "toybox_sets",
+    "toybox_sketch": "toybox_sets",
 }
 
 

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 
 from .classes import Classes
 from .manifest import Manifest, resolve_inside
+from .pictures import PICTURES, Pictures
 from .preprocessing import Preprocessing
 
 MAX_PIXELS = 64_000_000  # read from the header before decoding: larger claims are refused as decompression bombs
@@ -136,6 +137,7 @@ class LongTailDataset(Dataset[tuple[torch.Tensor, int]]):
             if not self.root.is_dir():
                 raise FileNotFoundError(f"root {self.root} is not a folder; the images of {manifest.name} lie there.")
         keep = np.arange(len(rows)) if per_class is None else _first_of_each(rows.labels, per_class)
+        self._rows = keep  # (N,) of the whole split
         self.ids: np.ndarray = rows.paths[keep]  # (N,) str
         self.labels: np.ndarray = rows.labels[keep]  # (N,) int64
         self.ids.setflags(write=False)
@@ -183,9 +185,9 @@ class LongTailDataset(Dataset[tuple[torch.Tensor, int]]):
 
     def image(self, index: int) -> Image.Image:
         """The decoded 8-bit RGB image, without preprocessing."""
+        if self._pictures is not None:
+            return self._pictures.image(int(self._rows[index]))
         key = str(self.ids[index])
-        if self.manifest.kind == "digits":
-            return self._digits.image(key)
         assert self.root is not None
         try:
             return read_image(resolve_inside(self.root, key))
@@ -207,12 +209,13 @@ class LongTailDataset(Dataset[tuple[torch.Tensor, int]]):
         return f"workbench data check {self.manifest.name} --root {self.root}"
 
     @cached_property
-    def _digits(self) -> _Digits:
-        return _Digits()
+    def _pictures(self) -> Pictures | None:
+        kind = self.manifest.kind
+        return None if kind == "files" else PICTURES[kind](self.manifest.split(self.split))
 
     def mask(self, index: int) -> np.ndarray | None:
-        """The true foreground (H, W) bool of an image where it is known, else None."""
-        return None
+        """The true foreground (H, W) bool of an image where it is known (the toybox), else None."""
+        return None if self._pictures is None else self._pictures.mask(int(self._rows[index]))
 
     def with_preprocessing(self, preprocessing: Preprocessing, *, seed: int | None = None) -> LongTailDataset:
         """The same images with another preprocessing, at epoch 0; `seed` replaces the seed of its randomness."""
@@ -252,20 +255,3 @@ def _first_of_each(labels: np.ndarray, count: int) -> np.ndarray:
     grouped = labels[order]
     rank = np.arange(len(labels)) - np.searchsorted(grouped, grouped)
     return np.sort(order[rank < count])
-
-
-class _Digits:
-    """scikit-learn's bundled handwritten digits (UCI Optical Recognition of Handwritten Digits, test part)."""
-
-    def __init__(self) -> None:
-        from sklearn.datasets import load_digits
-
-        bundle = load_digits()
-        self.images = np.round(bundle.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8), from 0 to 16
-        self.rows = [np.flatnonzero(bundle.target == digit) for digit in range(10)]
-
-    def image(self, key: str) -> Image.Image:
-        """Key "class/rank" -> 32 x 32 RGB, each of the 8 x 8 pixels drawn four by four."""
-        digit, rank = (int(part) for part in key.split("/"))
-        pixels = self.images[self.rows[digit][rank]]
-        return Image.fromarray(np.kron(pixels, np.ones((4, 4), dtype=np.uint8))).convert("RGB")

@@ -24,7 +24,7 @@ from .classes import GroupRule as GroupRule
 from .classes import read_only
 
 FORMAT = 1  # raised when a reader of the previous format would misread the files
-KINDS = ("files", "digits")
+KINDS = ("files", "digits", "toybox")
 
 
 def exponential_counts(largest: int, num_classes: int, imbalance_ratio: float) -> np.ndarray:
@@ -86,7 +86,7 @@ class Manifest:
     title: str
     licence: str
     source: str
-    kind: str  # "files": rows are paths under a root; "digits": rows are "class/rank" in scikit-learn's digits
+    kind: str  # "files": rows are paths under a root; "digits", "toybox": rows are keys of pictures that need no files
     splits: dict[str, Split]
     classes: Classes
     texts: dict[str, list[str]] | None = None  # class name -> sentences about the class

@@ -18,6 +18,7 @@ from .scenes import (
     class_scene,
     every_toy,
     render,
+    scene_of,
     upstream_scene,
     upstream_toys,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "descriptions",
     "every_toy",
     "render",
+    "scene_of",
     "upstream_scene",
     "upstream_toys",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -83,12 +84,26 @@ class Scene:
         if self.background not in BACKGROUNDS:
             raise ValueError(f"background={self.background!r} is not known; choose one of {', '.join(BACKGROUNDS)}.")
 
+    @property
+    def key(self) -> str:
+        """The scene as a text that `scene_of` reads: "downstream-0/striped red star/sand/12"."""
+        return f"{self.style}-{self.seed}/{self.toy.name}/{self.background}/{self.index}"
+
     def stream(self, part: int) -> np.random.Generator:
         return _generator(self.toy, self.style, self.seed, self.index, part)
 
 
 def _generator(toy: Toy, style: str, seed: int, index: int, part: int) -> np.random.Generator:
     return np.random.default_rng((seed, index, toy.code, STYLES.index(style), part))
+
+
+def scene_of(key: str) -> Scene:
+    """The scene that a `Scene.key` names; ValueError for anything else."""
+    parts = re.fullmatch(r"([a-z]+)-([0-9]{1,9})/([a-z]+) ([a-z]+) ([a-z]+)/([a-z]+)/([0-9]{1,9})", key)
+    if parts is None:
+        raise ValueError(f"{key!r:.80} is no picture of the toybox; one is 'downstream-0/striped red star/sand/12'.")
+    style, seed, pattern, colour, shape, background, index = parts.groups()
+    return Scene(Toy(pattern, colour, shape), background, style, int(seed), int(index))
 
 
 def class_scene(

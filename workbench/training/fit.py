@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
 from workbench.data import SAMPLERS, LongTailDataset
 from workbench.methods import Method, Stage
+from workbench.methods.base import check_choice
 from workbench.runs import Run
 from workbench.training.batches import OnEncode
 from workbench.training.loop import Loop, OnEpoch, OnStep
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 log = logging.getLogger(__name__)
 
@@ -33,15 +33,16 @@ def fit(
     on_epoch: OnEpoch | None = None,
     on_encode: OnEncode | None = None,
     checkpoint_seconds: float = 60.0,
+    existing: Literal["refuse", "continue"] = "refuse",
     allow_test: bool = False,
 ) -> Run:
-    """Train a method and keep everything in a new run folder.
+    """Train a method and keep everything in a run folder.
 
     Args:
         method: from `create_method`, on the device where it shall train.
         train: the split "train"; its images get the method's training transform.
         val: scored after every epoch; chooses the epoch where a stage says select="best". None keeps the last.
-        out: the run folder to make; an existing one is refused.
+        out: the run folder to make.
         seed: order, augmentation and noise, whatever the seed of `train`. Heads and adapters have `create_method`'s.
         stages: None takes the method's recipe; vary that with `dataclasses.replace` or `Stage.shortened`. The recipe of
             a method that trains nothing (zero_shot) is empty: it is prepared and the run is written.
@@ -50,14 +51,19 @@ def fit(
         on_epoch: called after every epoch with its row of metrics.csv (scores of val and of a fixed training subset).
         on_encode: progress of passes over a whole data set: the batch number and {"done": images so far, "total": N}.
         checkpoint_seconds: how much work a crash may cost.
+        existing: what to do when `out` is there: "refuse" it, or "continue": a run of the same data, method, options,
+            stages and seeds is returned when finished and gone on with when not (for notebooks and scripts that are run
+            again); any other is refused with what differs.
         allow_test: let `train` or `val` be a test split. Recorded in the run and warned about.
 
     Returns:
         The run, finished; or interrupted (Ctrl-C, SIGTERM), to be continued with `resume`.
 
     Raises:
-        ValueError: splits, classes or stages that do not fit. FloatingPointError: the loss is no longer finite.
+        ValueError: splits, classes or stages that do not fit, or another run in `out`. FileExistsError: `out` exists.
+        FloatingPointError: the loss is no longer finite.
     """
+    check_choice("existing", existing, ("refuse", "continue"))
     _check_splits(method, train, val, allow_test)
     stages = list(stages) if stages is not None else method.stages(train.manifest)
     _check_stages(method, stages)
@@ -74,7 +80,13 @@ def fit(
         "device": method.device.type,
         "allow_test": allow_test,
     }
-    run = Run.create(out, config, method.classes)
+    if existing == "continue" and (Path(out).expanduser() / "config.json").is_file():
+        run = Run.load(out)
+        _check_same(run, config, method)
+        if run.status["status"] == "finished":
+            return run
+    else:
+        run = Run.create(out, config, method.classes)
     loop = Loop(run, method, train, val, stages, seed, workers, on_step, on_epoch, on_encode, checkpoint_seconds)
     return loop.run_to_end()
 
@@ -118,6 +130,35 @@ def resume(
     seed = config["fit_seed"]
     loop = Loop(run, method, train, val, stages, seed, workers, on_step, on_epoch, on_encode, checkpoint_seconds)
     return loop.run_to_end()
+
+
+def _check_same(run: Run, config: dict[str, Any], method: Method) -> None:
+    """Raise ValueError unless the run in a folder is the one now asked for, wherever its files lie."""
+    wanted, found = (_leaves({name: record.get(name) for name in config}) for record in (_as_json(config), run.config))
+    differing = [name for name in sorted(wanted.keys() | found.keys()) if wanted.get(name) != found.get(name)]
+    if run.classes != method.classes:
+        differing.append("classes")
+    if differing:
+        told = ", ".join(f"{name} (there {found.get(name)!r}, now {wanted.get(name)!r})" for name in differing[:3])
+        raise ValueError(
+            f"{run.path} holds another run: {len(differing)} settings differ: {told}. Choose another out=, or open "
+            f"that run with wb.Run.load({str(run.path)!r})."
+        )
+
+
+def _as_json(config: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps(config))
+    return found
+
+
+def _leaves(record: Any, name: str = "") -> dict[str, Any]:
+    """Nested JSON -> {"stages.0.lr": 0.01, ...}, without device and places of files, whose hashes say what they are."""
+    if isinstance(record, list):
+        record = dict(enumerate(record))
+    if not isinstance(record, dict):
+        return {name: record}
+    kept = {key: value for key, value in record.items() if key not in ("root", "manifest_path", "device")}
+    return {k: v for key, value in kept.items() for k, v in _leaves(value, f"{name}.{key}".lstrip(".")).items()}
 
 
 def _check_splits(method: Method, train: LongTailDataset, val: LongTailDataset | None, allow_test: bool) -> None:

@@ -1,0 +1,117 @@
+"""The data sets of the toybox world: counts, groups, pictures from the cache, masks, texts, shortcuts."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import workbench as wb
+from workbench import toybox
+from workbench.data import toybox_lt, toybox_sketch
+from workbench.data.cache import cached_array
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def small(manifest: wb.Manifest, per_class: int = 1) -> wb.Manifest:
+    """The first test images of each class only, so that little is rendered."""
+    split = manifest.split("test")
+    keep = np.concatenate([np.flatnonzero(split.labels == label)[:per_class] for label in range(60)])
+    splits = {"test": type(split)(split.paths[keep], split.labels[keep])}
+    classes = type(manifest.classes)(manifest.classes.names, np.zeros(60), manifest.classes.rule)
+    parts = {"title": "t", "licence": "l", "source": "s", "kind": "toybox"}
+    return wb.Manifest(name="small", splits=splits, classes=classes, **parts)
+
+
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [
+        ("toybox_lt", lambda: toybox_lt()),
+        ("toybox_lt_backgrounds", lambda: toybox_lt(correlation=0.9)),
+        ("toybox_sketch", lambda: toybox_sketch()),
+    ],
+)
+def test_the_packaged_manifests_are_what_the_functions_make(name: str, made: object) -> None:
+    packaged = wb.Manifest.load(name)
+    assert packaged.sha256 == made().sha256 and packaged.texts == made().texts  # type: ignore[operator]
+    assert packaged.classes == made().classes  # type: ignore[operator]
+
+
+def test_toybox_lt_has_the_tail_and_the_groups_of_the_design() -> None:
+    manifest = wb.Manifest.load("toybox_lt")
+    classes = manifest.classes
+    assert (len(classes), classes.counts.max(), classes.counts.min()) == (60, 300, 3)
+    assert [int((classes.groups == group).sum()) for group in ("many", "medium", "few")] == [14, 21, 25]
+    assert all((np.bincount(manifest.split(s).labels) == n).all() for s, n in (("val", 10), ("test", 50)))
+    keys = np.concatenate([rows.paths for rows in manifest.splits.values()])
+    assert len(set(keys.tolist())) == len(keys)
+    assert set(classes.taxonomy or {}) == {"shape", "colour", "pattern"}
+    sketch = wb.Manifest.load("toybox_sketch")
+    assert not sketch.has_validation and (sketch.classes.groups == classes.groups).all()
+
+
+def test_a_picture_is_that_of_its_key_and_comes_with_its_mask(own_cache: Path) -> None:
+    manifest = small(wb.Manifest.load("toybox_lt"))
+    dataset = wb.LongTailDataset(manifest, "test")
+    image, mask = toybox.render(toybox.scene_of(str(dataset.ids[7])))
+    assert np.array_equal(np.asarray(dataset.image(7)), image)
+    found = dataset.mask(7)
+    assert found is not None and np.array_equal(found, mask) and 0.02 < mask.mean() < 0.5
+    assert dataset.classes.names[dataset.labels[7]] == toybox.scene_of(str(dataset.ids[7])).toy.name
+    (file,) = own_cache.glob("*.npy")
+    assert toybox.VERSION in file.name and np.load(file).shape == (60, 56, 56, 3)
+
+
+def test_the_cache_is_read_and_a_file_cut_off_is_made_again(own_cache: Path) -> None:
+    calls: list[int] = []
+
+    def make() -> np.ndarray:
+        calls.append(1)
+        return np.arange(1000)
+
+    for _ in range(2):
+        assert cached_array("numbers", make)[-1] == 999
+    assert len(calls) == 1
+    file = own_cache / "numbers.npy"
+    file.write_bytes(file.read_bytes()[:100])
+    assert cached_array("numbers", make)[-1] == 999
+    assert len(calls) == 2
+    with pytest.raises(ValueError, match="read-only"):
+        cached_array("numbers", make)[0] = 1
+
+
+def test_without_a_place_to_keep_it_the_array_is_made_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "file" / "cache"))
+    assert cached_array("numbers", lambda: np.arange(3)).tolist() == [0, 1, 2]
+    assert "could not be kept" in caplog.text and "WORKBENCH_CACHE" in caplog.text
+
+
+def test_backgrounds_give_every_third_class_away_in_train_but_not_in_test() -> None:
+    manifest = wb.Manifest.load("toybox_lt_backgrounds")
+    shares = {}
+    for split in ("train", "test"):
+        rows = manifest.split(split)
+        backgrounds = np.array([toybox.scene_of(key).background for key in rows.paths.tolist()])
+        for kind, labels in (("tied", range(0, 60, 3)), ("free", range(1, 60, 3))):
+            most = [np.unique(backgrounds[rows.labels == c], return_counts=True)[1].max() for c in labels]
+            sizes = [(rows.labels == c).sum() for c in labels]
+            shares[split, kind] = sum(most) / sum(sizes)
+    assert shares["train", "tied"] > 0.85  # 0.9 of them, and an eighth of the others by chance
+    assert max(shares["train", "free"], shares["test", "tied"], shares["test", "free"]) < 0.35
+    with pytest.raises(ValueError, match="share, from 0"):
+        toybox_lt(correlation=90)
+
+
+@pytest.mark.parametrize(
+    "key", ["downstream-0/red star/sand/1", "../etc/passwd", "downstream-0/striped red star/moon/1"]
+)
+def test_a_key_that_names_no_scene_is_refused(key: str) -> None:
+    with pytest.raises(ValueError, match=r"no picture of the toybox|is not known"):
+        toybox.scene_of(key)

@@ -1,0 +1,75 @@
+"""The data sets of the toybox world: `toybox_lt`, the same with backgrounds that give classes away, `toybox_sketch`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from workbench import toybox
+
+from .manifest import Classes, GroupRule, Manifest, Split, exponential_counts
+
+LARGEST, RATIO, VAL, TEST = 300, 100, 10, 50  # training images of the first class, its ratio to the last, per class
+STARTS = {"train": 0, "val": 1_000_000, "test": 2_000_000}  # of the image numbers of a class
+TIED = 3  # every third class has a background of its own in `toybox_lt(correlation=)`
+
+
+def toybox_lt(*, correlation: float = 0.0, seed: int = 0) -> Manifest:
+    """60 classes of toys, 300 to 3 training images (ratio 100): 14 many-, 21 medium- and 25 few-shot; 10 val, 50 test.
+
+    Args:
+        correlation: of every third class so large a share of train and val stands before one background, a shortcut
+            that test, where every background is as likely for every class, does not have. 0: no such class.
+        seed: of the pictures.
+    """
+    if not 0 <= correlation <= 1:
+        raise ValueError(f"correlation={correlation} is a share, from 0 (none) to 1 (always).")
+    counts = exponential_counts(LARGEST, len(toybox.CLASSES), RATIO)
+    sizes = {"train": counts, "val": np.full_like(counts, VAL), "test": np.full_like(counts, TEST)}
+    splits = {
+        split: _split(split, sizes[split], 0.0 if split == "test" else correlation, seed=seed) for split in STARTS
+    }
+    title = "Toys, long-tailed (ratio 100)"
+    if correlation:
+        title += f", {correlation:.0%} of every third class before one background"
+    name = "toybox_lt_backgrounds" if correlation else "toybox_lt"
+    return _manifest(name, title, splits, counts, GroupRule())
+
+
+def toybox_sketch(*, seed: int = 0) -> Manifest:
+    """The classes of `toybox_lt` as outlines, 50 of each, for evaluation only; the groups are those of `toybox_lt`."""
+    counts = exponential_counts(LARGEST, len(toybox.CLASSES), RATIO)
+    split = _split("test", np.full_like(counts, TEST), 0.0, seed=seed, style="sketch")
+    rule = GroupRule(reference_counts=tuple(counts.tolist()))
+    return _manifest("toybox_sketch", "Toys drawn as outlines", {"test": split}, np.zeros_like(counts), rule)
+
+
+def _split(split: str, counts: np.ndarray, correlation: float, *, seed: int, style: str = "downstream") -> Split:
+    keys, labels = [], []
+    draws = np.random.default_rng((seed, STARTS[split]))
+    for label, count in enumerate(counts.tolist()):
+        own = toybox.DOWNSTREAM_BACKGROUNDS[label // TIED % len(toybox.DOWNSTREAM_BACKGROUNDS)]
+        for index in range(STARTS[split], STARTS[split] + count):
+            tied = label % TIED == 0 and draws.random() < correlation
+            scene = toybox.class_scene(label, index=index, seed=seed, style=style, background=own if tied else None)
+            keys.append(scene.key)
+            labels.append(label)
+    return Split(np.array(keys, np.str_), np.array(labels, np.int64))
+
+
+def _manifest(name: str, title: str, splits: dict[str, Split], counts: np.ndarray, rule: GroupRule) -> Manifest:
+    levels = {
+        level: np.array([known.index(getattr(toy, level)) for toy in toybox.CLASSES])
+        for level, known in (
+            ("shape", list(toybox.SHAPES)), ("colour", list(toybox.COLOURS)), ("pattern", list(toybox.PATTERNS)),
+        )
+    }  # fmt: skip
+    return Manifest(
+        name=name,
+        title=title,
+        licence="made by this package",
+        source=f"workbench.toybox, {toybox.VERSION}",
+        kind="toybox",
+        splits=splits,
+        classes=Classes(tuple(toy.name for toy in toybox.CLASSES), counts, rule, levels),
+        texts={toy.name: toybox.descriptions(toy) for toy in toybox.CLASSES},
+    )

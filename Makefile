@@ -2,12 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: test check bench lab stress real
+.PHONY: demo test check bench lab stress real
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	touch $@
+
+demo: .venv/installed  ## the tour, executed, and its report in runs/demo; minutes
+	$(BIN)/workbench demo
 
 test: .venv/installed  ## check, then the quick tests, then the slow ones
 	$(MAKE) check

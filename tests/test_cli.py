@@ -19,7 +19,8 @@ Store = Callable[[str], wb.Run]
 Say = Callable[..., tuple[int, str, str]]
 
 TOWER = ("--backbone", "test_vit.r160_in1k", "--weights", "random", "--input-size", "32")
-COMMANDS = ["", "fit", "report", "extract", "predict", "data", "data import", "data list", "data show", "data check"]
+VERBS = ["data import", "data list", "data show", "data check"]
+COMMANDS = ["", "demo", "fit", "report", "extract", "predict", "data", *VERBS]
 
 
 @pytest.fixture
@@ -304,7 +305,7 @@ def test_ctrl_c_ends_with_130_and_traceback_shows_where(say: Say, monkeypatch: p
 def test_an_interrupted_training_ends_with_130_and_says_how_to_go_on(
     say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from workbench.cli.bars import Bars
+    from workbench.progress import Bars
 
     def stop(self: Bars, clock: object, parts: object) -> None:
         raise KeyboardInterrupt

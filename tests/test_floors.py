@@ -14,7 +14,7 @@ FLOORS = {
     **dict.fromkeys(("runs", "features"), 3),
     "methods": 2,
     **dict.fromkeys(("data", "backbones", "adapters"), 1),
-    **dict.fromkeys(("toybox", "metrics", "losses", "heads", "optim", "versions"), 0),
+    **dict.fromkeys(("toybox", "metrics", "losses", "heads", "optim", "progress", "versions"), 0),
 }
 FRONT_DOOR = 6  # `import workbench as wb` gives everything up to here
 

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.backbones import load_backbone as load_backbone
+    from workbench.backbones import load_class_vectors as load_class_vectors
+    from workbench.backbones import load_text_tower as load_text_tower
     from workbench.data import Classes as Classes
     from workbench.data import GroupRule as GroupRule
     from workbench.data import LongTailDataset as LongTailDataset
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
     from workbench.data import Preprocessing as Preprocessing
     from workbench.data import import_dataset as import_dataset
     from workbench.diagnostics.accuracy import group_report as group_report
+    from workbench.diagnostics.changes import changes as changes
     from workbench.diagnostics.cost import cost as cost
+    from workbench.diagnostics.intra_class import intra_class_distances as intra_class_distances
     from workbench.diagnostics.knn import knn_accuracy as knn_accuracy
     from workbench.diagnostics.separability import separability as separability
     from workbench.features import Features as Features
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from workbench.methods import METHODS as METHODS
     from workbench.methods import Stage as Stage
     from workbench.methods import create_method as create_method
+    from workbench.progress import Bars as Bars
     from workbench.runs import Run as Run
     from workbench.training import fit as fit
     from workbench.training import resume as resume
@@ -40,14 +45,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "workbench.backbones": ("load_backbone",),
+    "workbench.backbones": ("load_backbone", "load_class_vectors", "load_text_tower"),
     "workbench.data": ("Classes", "GroupRule", "LongTailDataset", "Manifest", "Preprocessing", "import_dataset"),
     "workbench.diagnostics.accuracy": ("group_report",),
+    "workbench.diagnostics.changes": ("changes",),
     "workbench.diagnostics.cost": ("cost",),
+    "workbench.diagnostics.intra_class": ("intra_class_distances",),
     "workbench.diagnostics.knn": ("knn_accuracy",),
     "workbench.diagnostics.separability": ("separability",),
     "workbench.features": ("Features", "extract"),
     "workbench.methods": ("METHODS", "Stage", "create_method"),
+    "workbench.progress": ("Bars",),
     "workbench.runs": ("Run",),
     "workbench.training": ("fit", "resume"),
 }

@@ -7,11 +7,14 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from . import data, reporting, training
+from . import data, demo, reporting, training
 
 USER_ERRORS = (ValueError, OSError, FloatingPointError, RuntimeError)
 
 EXAMPLES = """\
+the tour, minutes, nothing to download; it leaves a report to read and to hand on:
+  workbench demo
+
 a first training without downloads (random weights, scikit-learn's digits), seconds:
   workbench fit --method linear_probe --backbone test_vit.r160_in1k --weights random --input-size 32 \\
                 --data digits_lt --epochs 40 --lr 0.3 --batch-size 32 --out runs/first
@@ -58,6 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--traceback", action="store_true", help="show where an error arose")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    demo.add_commands(commands)
     data.add_commands(commands)
     training.add_commands(commands)
     reporting.add_commands(commands)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .bars import Bars
+from workbench.progress import Bars
 
 DESCRIPTION = """\
 A data set is a manifest: a list of paths and labels with splits, class names and the rule for many-, medium- and

@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .bars import Bars
+from workbench.progress import Bars
+
 from .training import add_machine, device_of
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from functools import partial
 from types import NoneType
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from .bars import Bars
+from workbench.progress import Bars
 
 if TYPE_CHECKING:
     from workbench.data import Manifest

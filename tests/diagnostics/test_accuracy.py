@@ -32,7 +32,7 @@ def test_the_table_names_thresholds_estimand_and_sizes(make_features: Make) -> N
     assert "many >= 101, few <= 19 training images" in text
     assert "speak of classes like these, for this trained model (Student t: all" in text
     assert "| group | classes | test images | LIFT: % [95% over classes] |" in text
-    assert "| few | 4 | 80 |" in text and "* fewer than 5 classes" in text
+    assert "| few | 4 | 80 |" in text and "† fewer than 5 classes" in text
 
 
 def test_an_empty_group_is_not_zero(make_features: Make) -> None:
@@ -64,6 +64,18 @@ def test_two_arms_are_paired_class_by_class(make_features: Make) -> None:
     assert "LIFT better" in str(report) and "could have shown" in str(report)
     assert report.views == ("groups", "classes", "difference")
     assert group_report(second).views == ("groups", "classes")
+
+
+def test_several_methods_by_name_stand_side_by_side(make_features: Make) -> None:
+    arms = {"zero-shot": make_features(0), "probe": [make_features(1), make_features(2)], "LIFT": make_features(3)}
+    report = group_report(arms)
+    assert [arm.name for arm in report.arms] == list(arms) and not report.differences
+    assert [report._fill(number) for number in range(3)] == [1.0, 0.5, 0.0]
+    assert "LIFT: % [95% over classes]" in str(report) and report.arguments["names"] == list(arms)
+    two = group_report({"a": make_features(0), "b": make_features(1)})
+    assert two.differences == group_report(make_features(0), compare=make_features(1), names=("a", "b")).differences
+    with pytest.raises(ValueError, match="leave compare= out"):
+        group_report(arms, compare=make_features(4))
 
 
 def test_images_in_another_order_are_matched_by_id(make_features: Make, rng: np.random.Generator) -> None:

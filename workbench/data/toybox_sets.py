@@ -8,30 +8,37 @@ from workbench import toybox
 
 from .manifest import Classes, GroupRule, Manifest, Split, exponential_counts
 
-LARGEST, RATIO, VAL, TEST = 300, 100, 10, 50  # training images of the first class, its ratio to the last, per class
+LARGEST, RATIO = 300, 100  # training images of the first class, and their ratio to those of the last
+VAL, TEST = 10, 50  # images of each class
 STARTS = {"train": 0, "val": 1_000_000, "test": 2_000_000}  # of the image numbers of a class
 TIED = 3  # every third class has a background of its own in `toybox_lt(correlation=)`
 
 
-def toybox_lt(*, correlation: float = 0.0, seed: int = 0) -> Manifest:
+def toybox_lt(
+    *, largest: int = LARGEST, ratio: float = RATIO, correlation: float = 0.0, seed: int = 0
+) -> Manifest:
     """60 classes of toys, 300 to 3 training images (ratio 100): 14 many-, 21 medium- and 25 few-shot; 10 val, 50 test.
 
     Args:
+        largest: training images of the most frequent class.
+        ratio: of that to those of the least frequent class; 1 is a balanced set.
         correlation: of every third class so large a share of train and val stands before one background, a shortcut
             that test, where every background is as likely for every class, does not have. 0: no such class.
         seed: of the pictures.
     """
     if not 0 <= correlation <= 1:
         raise ValueError(f"correlation={correlation} is a share, from 0 (none) to 1 (always).")
-    counts = exponential_counts(LARGEST, len(toybox.CLASSES), RATIO)
+    counts = exponential_counts(largest, len(toybox.CLASSES), ratio)
     sizes = {"train": counts, "val": np.full_like(counts, VAL), "test": np.full_like(counts, TEST)}
     splits = {
         split: _split(split, sizes[split], 0.0 if split == "test" else correlation, seed=seed) for split in STARTS
     }
-    title = "Toys, long-tailed (ratio 100)"
+    name, title = "toybox_lt", f"Toys, long-tailed (ratio {ratio:g})"
+    if (largest, ratio) != (LARGEST, RATIO):
+        name += f"_{largest}_{ratio:g}"
     if correlation:
+        name += "_backgrounds"
         title += f", {correlation:.0%} of every third class before one background"
-    name = "toybox_lt_backgrounds" if correlation else "toybox_lt"
     return _manifest(name, title, splits, counts, GroupRule())
 
 

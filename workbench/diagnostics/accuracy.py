@@ -6,7 +6,7 @@ the data set's manifest, which are printed with every table, because papers read
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -39,12 +39,12 @@ _SEED: dict[str, Any] = {"color": INK, "marker": ".", "markersize": 6, "markerfa
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GroupReport(Result):
-    """Accuracy by shot group of one arm, or of two arms and their difference (first minus second)."""
+    """Accuracy by shot group of one or several arms; of two arms also their difference (first minus second)."""
 
     diagnostic: ClassVar[str] = "group_report"
 
     arms: tuple[Arm, ...]
-    differences: dict[str, metrics.Difference]  # key of metrics.group_accuracy; empty without a second arm
+    differences: dict[str, metrics.Difference]  # key of metrics.group_accuracy; empty unless there are two arms
     names: tuple[str, ...]  # of the C classes
     counts: np.ndarray  # (C,) training images
     groups: np.ndarray  # (C,) "many" | "medium" | "few"
@@ -89,7 +89,7 @@ class GroupReport(Result):
         row = [group.replace("_", " "), str(classes), str(images)]
         for arm in self.arms:
             over = arm.over_classes[group]
-            row.append(percent(over.estimate, over.low, over.high) + ("*" if over.too_small else ""))
+            row.append(percent(over.estimate, over.low, over.high) + ("†" if over.too_small else ""))
             if not tested:
                 row[-1] = "n/a (0 classes)" if not classes else "n/a (no test images)"
             if arm.over_seeds:
@@ -116,7 +116,7 @@ class GroupReport(Result):
                 "100 repetitions; a smaller one it may well miss."
             )
         if any(interval.too_small and interval.n for arm in self.arms for interval in arm.over_classes.values()):
-            notes.append(f"* fewer than {metrics.TRUSTED_FROM} classes: do not lean on this interval.")
+            notes.append(f"† fewer than {metrics.TRUSTED_FROM} classes: do not lean on this interval.")
         untested = int((self.images == 0).sum())
         if untested:
             notes.append(f"{untested} of {len(self.images)} classes have no test images and do not count.")
@@ -130,7 +130,7 @@ class GroupReport(Result):
         p = "" if np.isnan(difference.p) else "< 0.001" if difference.p < 0.001 else f"{difference.p:.3f}"
         smallest = difference.smallest_detectable
         return [
-            f"{cell} {verdict}{'*' if difference.too_small else ''}",
+            f"{cell} {verdict}{'†' if difference.too_small else ''}",
             p,
             "" if np.isnan(smallest) else f"{100 * smallest:.1f}",
         ]
@@ -222,9 +222,7 @@ class GroupReport(Result):
                 x = place + (number - (len(self.arms) - 1) / 2) * width
                 if not over.n:
                     continue
-                style = {"color": colour, "edgecolor": colour, "linewidth": 1.2}
-                if number:
-                    style["color"] = "none"
+                style = {"color": (colour, self._fill(number)), "edgecolor": colour, "linewidth": 1.2}
                 ax.bar(x, 100 * over.estimate, 0.9 * width, **(style | artist_kw))
                 top = 100 * over.estimate
                 if not np.isnan(over.low):
@@ -236,6 +234,7 @@ class GroupReport(Result):
                 ax.annotate(
                     *(f"{100 * over.estimate:.1f}", (x, top), (0, 2)),
                     textcoords="offset points", ha="center", va="bottom", fontsize="small",
+                    rotation=90 if len(self.arms) > 2 else 0,
                 )  # fmt: skip
         ticks = []
         for place, group in enumerate(_BARS):
@@ -254,13 +253,17 @@ class GroupReport(Result):
             self._legend(ax)
         dress(ax)
 
+    def _fill(self, number: int) -> float:
+        """Opacity of an arm's bars: full for the first, hollow for the last."""
+        return 1 - number / max(len(self.arms) - 1, 1)
+
     def _legend(self, ax: Axes) -> None:
         from matplotlib.lines import Line2D
         from matplotlib.patches import Patch
 
-        fills = (INK, "none")
         handles: list[Any] = [
-            Patch(facecolor=fill, edgecolor=INK, label=arm.name) for arm, fill in zip(self.arms, fills, strict=False)
+            Patch(facecolor=(INK, self._fill(number)), edgecolor=INK, label=arm.name)
+            for number, arm in enumerate(self.arms)
         ]
         if any(arm.over_seeds for arm in self.arms):
             handles.append(Line2D([], [], label="one seed", **_SEED))
@@ -268,25 +271,30 @@ class GroupReport(Result):
 
 
 def group_report(
-    features: Features | Sequence[Features],
+    features: Features | Sequence[Features] | Mapping[str, Features | Sequence[Features]],
     *,
     compare: Features | Sequence[Features] | None = None,
-    names: tuple[str, str] = ("first", "second"),
+    names: tuple[str, ...] = ("first", "second"),
     pooled: bool = False,
     level: float = 0.95,
     seed: int = 0,
 ) -> GroupReport:
-    """Accuracy per class and by shot group, with intervals, of one method or of two on the same test images.
+    """Accuracy per class and by shot group, with intervals, of one method or several on the same test images.
 
     Args:
-        features: of one run, or one per training seed, all of the same test images.
+        features: of one run, or one per training seed, all of the same test images; or several methods' by name.
         compare: of a second method, likewise; its number of seeds may differ.
-        names: what to call the two methods.
+        names: what to call one method or two.
         pooled: group accuracies as shares of images (LPT) instead of means of class accuracies.
         level: of confidence.
         seed: of the bootstrap over classes.
     """
-    given = [features] if compare is None else [features, compare]
+    if isinstance(features, Mapping):
+        if compare is not None:
+            raise ValueError("methods were given by name: put the one to compare among them and leave compare= out.")
+        names, given = tuple(features), list(features.values())
+    else:
+        given = [features] if compare is None else [features, compare]
     lists = [[one] if isinstance(one, Features) else list(one) for one in given]
     if not all(lists):
         raise ValueError("an empty list of features was given; give one Features per training seed.")

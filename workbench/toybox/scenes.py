@@ -208,15 +208,15 @@ def _spoil(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The gap between the worlds: an occluder, blur, gamma, a colour cast and noise."""
     visible = placed.alpha
-    if rng.random() < 0.7:
+    if rng.random() < 0.6:
         cover = _occluder(rng, placed, size)
         tone = rng.uniform(20, 235, 3).astype(np.float32) * (1 + 0.1 * noise(rng, size, (12, 12)))[..., None]
         image = image + (tone - image) * cover[..., None]
         visible = visible * (1 - cover)
-    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.2, 1.3) * size / SIZE)
-    image = 255 * (np.clip(image, 0, 255) / 255) ** np.float32(2 ** rng.uniform(-0.9, 0.9))
-    image = image * (1 + rng.uniform(-0.25, 0.25, 3)).astype(np.float32)
-    grain = rng.standard_normal((SIZE, SIZE, 3), dtype=np.float32) * np.float32(rng.uniform(2, 20))
+    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.2, 1.0) * size / SIZE)
+    image = 255 * (np.clip(image, 0, 255) / 255) ** np.float32(2 ** rng.uniform(-0.7, 0.7))
+    image = image * (1 + rng.uniform(-0.2, 0.2, 3)).astype(np.float32)
+    grain = rng.standard_normal((SIZE, SIZE, 3), dtype=np.float32) * np.float32(rng.uniform(2, 12))
     if size != SIZE:
         grain = cv2.resize(grain, (size, size), interpolation=cv2.INTER_NEAREST)
     return image + grain, visible

@@ -37,5 +37,5 @@ reproduce: .venv/installed  ## the tables of README on the toybox world; resumab
 real: .venv/installed  ## the table of README on real photographs; resumable, more than an hour on two cores
 	$(BIN)/python -m tests.real_photos
 
-real-text: .venv/installed  ## LIFT begun from CLIP's vectors of class names, on real photographs; resumable, an hour
+real-text: .venv/installed  ## LIFT begun from CLIP's vectors of class names, on real photographs; resumable, half an hour
 	$(BIN)/python -m tests.real_text

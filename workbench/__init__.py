@@ -2,10 +2,10 @@
 
 Everything public is here and loaded on first use, so that `import workbench as wb` takes a moment:
 
-    manifest = wb.Manifest.load("digits_lt")
+    manifest = wb.Manifest.load("toybox_lt")
     train = wb.LongTailDataset(manifest, "train")
-    backbone = wb.load_backbone("vit_tiny_patch16_224", weights="vit.safetensors")
-    method = wb.create_method("lift", backbone, manifest.classes)
+    backbone, text = wb.load_backbone("toybox_clip"), wb.load_text_tower("toybox_clip")
+    method = wb.create_method("lift", backbone, manifest.classes, text=text)
     run = wb.fit(method, train, out="runs/lift")
     features = wb.extract(run.method(), wb.LongTailDataset(manifest, "test"))
     print(wb.group_report(features))

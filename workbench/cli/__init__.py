@@ -15,9 +15,12 @@ EXAMPLES = """\
 the tour, minutes, nothing to download; it leaves a report to read and to hand on:
   workbench demo
 
-a first training without downloads (random weights, scikit-learn's digits), seconds:
-  workbench fit --method linear_probe --backbone test_vit.r160_in1k --weights random --input-size 32 \\
-                --data digits_lt --epochs 40 --lr 0.3 --batch-size 32 --out runs/first
+everything once, without downloads, some minutes: a notebook executed into a report
+  workbench demo
+
+a first training without downloads (the toybox and its own CLIP), two minutes:
+  workbench fit --method lift --backbone toybox_clip --text --data toybox_lt --epochs 5 --batch-size 32 --lr 0.1 \\
+                --out runs/first
   workbench report runs/first
 
 your own photographs:

@@ -31,9 +31,9 @@ after a crash, which costs at most the last minute.
 
 EXAMPLES = """\
 examples:
-  no downloads: random weights and the digits that come with scikit-learn, seconds
-    workbench fit --method linear_probe --backbone test_vit.r160_in1k --weights random --input-size 32 \\
-                  --data digits_lt --epochs 40 --lr 0.3 --batch-size 32 --out runs/first
+  no downloads: the toybox and its own CLIP, two minutes
+    workbench fit --method lift --backbone toybox_clip --text --data toybox_lt --epochs 5 --batch-size 32 --lr 0.1 \\
+                  --out runs/first
 
   your photographs (after `workbench data import ~/photos --name birds`) on CLIP, weights from a local file
     workbench fit --method lift --backbone vit_base_patch16_clip_quickgelu_224.openai --weights clip.safetensors \\

@@ -1,4 +1,4 @@
-"""The one conclusion of a paper that is a test and not only a measurement: logit adjustment lifts the few-shot classes."""
+"""The one conclusion of a paper that is a test and not only a measurement: logit adjustment lifts few-shot classes."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 import workbench as wb
 
-MARGIN = 0.03  # measured difference on these seeds: 0.2 and more
+MARGIN = 0.03  # measured on these seeds: 0.517 against 0.299
 
 
 @pytest.mark.slow
@@ -30,5 +30,4 @@ def test_logit_adjustment_is_above_cross_entropy_on_few_shot(tmp_path: Path) -> 
             run = wb.fit(method, train, out=tmp_path / f"{loss}-{seed}", seed=seed, stages=[stage])
             found.append(wb.extract(run.method(), test))
         few[loss] = wb.group_report(found).accuracy["few"]
-    print(few)
     assert few["logit_adjusted"] > few["cross_entropy"] + MARGIN

@@ -102,12 +102,15 @@ class GroupReport(Result):
     def _notes(self) -> list[str]:
         what = "shares of test images (pooled)" if self.pooled else "means of class accuracies"
         notes = [f"Groups: {self.rule}. Rows of groups are {what}; `all` is the share of test images."]
+        said: dict[str, list[str]] = {}  # what several arms have in common is said once
         for arm in self.arms:
             over = {group: interval for group, interval in arm.over_classes.items() if interval.n}
-            notes.append(f"{arm.name}: intervals over classes speak of {_about(over)}.")
+            said.setdefault(f"intervals over classes speak of {_about(over)}.", []).append(arm.name)
             seeds = next(iter(arm.over_seeds.values()), None)
             if seeds:
-                notes.append(f"{arm.name}: intervals over seeds speak of the {seeds.estimand} ({seeds.method}).")
+                text = f"intervals over seeds speak of the {seeds.estimand} ({seeds.method})."
+                said.setdefault(text, []).append(arm.name)
+        notes += [f"{', '.join(names)}: {text}" for text, names in said.items()]
         if self.differences:
             over = {group: difference for group, difference in self.differences.items() if difference.n}
             notes.append(

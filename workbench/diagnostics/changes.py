@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 KINDS = {"fixed": "wrong to right", "broken": "right to wrong"}
 _ROWS = ("all", *GROUP_ORDER)
 _COLUMNS = 4  # of a gallery
-_LETTERS = 21  # of a class name under a thumbnail of 1/4 text width
+_LETTERS = 25  # of a class name under a thumbnail of 1/4 text width
 _THUMBNAIL = 256  # pixels of the longer side; what is drawn is smaller
 
 

@@ -10,8 +10,7 @@ clip    contrastive: images against captions of `toybox.caption` (Radford et al.
         the row that all unknown tokens share, so that this row is trained.
 
 Optimisers: Muon (Jordan et al., 2024, kellerjordan.github.io/posts/muon; scaled as in Liu et al., 2025, arXiv
-2502.16982) for the matrices of the blocks, AdamW for the rest, one cosine schedule, bfloat16 autocast. With AdamW alone
-the shape, which is learned last, needs more than twice the samples.
+2502.16982) for the matrices of the blocks, AdamW for the rest, one cosine schedule, bfloat16 autocast.
 
 Every draw is a function of (seed, step). State is saved once a minute; the same command goes on where it stopped, with
 the same final weights on the same machine.

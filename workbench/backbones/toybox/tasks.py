@@ -22,7 +22,6 @@ from .upstream import ATTRIBUTES, Batch, Pool, attributes, held_out_scenes, held
 
 LOSS_WEIGHTS = {"shape": 2.0, "colour": 0.5, "pattern": 0.5, "background": 0.5}  # shape is by far the hardest
 UNKNOWN_RATE = 0.03  # of the tokens of a caption, replaced to train the row that unknown tokens share
-HARD = 0.5  # share of a contrastive batch that agrees in colour and pattern
 LARGEST_SCALE = 100.0  # of the cosines, as in CLIP
 CAPTIONS = 20_000  # read for the vocabulary
 PROMPTS = {

@@ -47,7 +47,7 @@ PHOTOS = DATA / "tiny_imagenet_lt100"
 TEXT = DATA / "clip_text" / "clip512_imagenet_text_features.safetensors"
 PROMPTS = ("a_photo_of_a", "gpt3")  # tensors of TEXT; the first is LIFT's template, the choices and the training use it
 BACKBONE = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
-SIZE, SEEDS, TEST_PER_CLASS = 112, (0, 1, 2), 25  # as tests/real_photos.py
+SIZE, SEEDS, TEST_PER_CLASS = 112, 3, 25  # as tests/real_photos.py
 EPOCHS = 1  # where the head starts matters most
 TRAIN_PER_CLASS: int | None = None  # None: all images
 LAMBDA = 0.5
@@ -279,6 +279,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/real_text"))
     parser.add_argument("--untrained", action="store_true", help="end before LIFT is trained")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"so many trainings of each arm (default {SEEDS})")
     arguments = parser.parse_args()
     out = arguments.out
     where = out / "data" / "tiny_imagenet_lt100.toml"
@@ -305,7 +306,7 @@ def main() -> None:
 
     arms = ("text", "class means")
     tested: dict[str, list[wb.Features]] = {arm: [] for arm in arms}
-    for seed in SEEDS:
+    for seed in range(arguments.seeds):
         for arm in arms:
             run = train_or_resume(
                 out / f"{arm}-{seed}".replace(" ", "_"), arm, manifest, projections[PROMPTS[0]], seed=seed

@@ -60,6 +60,7 @@ def images() -> np.ndarray:
     return upstream.render(upstream.held_out_scenes(4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tower", ["vit", "clip"])
 def test_a_resumed_pretraining_ends_in_bitwise_the_same_weights(train: Train, tower: str, tmp_path: Path) -> None:
     whole = train(tower, tmp_path / "whole")

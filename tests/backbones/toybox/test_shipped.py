@@ -57,15 +57,15 @@ def test_toybox_clip_tells_60_names_it_never_met_apart() -> None:
 def test_toybox_vit_features_hold_every_attribute() -> None:
     """Nearest class mean on held-out scenes, a classifier that nobody trained."""
     backbone = wb.load_backbone("toybox_vit")
-    scenes = held_out_scenes(600)
+    scenes = held_out_scenes(900)
     labels = attributes(scenes)
     with torch.no_grad():
         vectors = backbone.encode(to_pixels(render(scenes), torch.device("cpu"))).numpy()
     for column, floor in ((0, 0.75), (1, 0.6), (2, 0.6), (3, 0.8)):  # shape, colour, pattern, background
         own = labels[:, column]
-        means = np.stack([vectors[:400][own[:400] == value].mean(0) for value in range(own.max() + 1)])
-        distances = ((vectors[400:, None] - means) ** 2).sum(-1)
-        assert (distances.argmin(1) == own[400:]).mean() > floor
+        means = np.stack([vectors[:600][own[:600] == value].mean(0) for value in range(own.max() + 1)])
+        distances = ((vectors[600:, None] - means) ** 2).sum(-1)
+        assert (distances.argmin(1) == own[600:]).mean() > floor
 
 
 def test_zero_shot_lies_where_the_world_was_fixed() -> None:

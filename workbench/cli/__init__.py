@@ -19,7 +19,7 @@ everything once, without downloads, some minutes: a notebook executed into a rep
   workbench demo
 
 a first training without downloads (the toybox and its own CLIP), two minutes:
-  workbench fit --method lift --backbone toybox_clip --text --data toybox_lt --epochs 5 --batch-size 32 --lr 0.1 \\
+  workbench fit --method lift --backbone toybox_clip --text --data toybox_lt --epochs 5 --batch-size 32 --lr 0.03 \\
                 --out runs/first
   workbench report runs/first
 

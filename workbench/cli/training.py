@@ -32,7 +32,7 @@ after a crash, which costs at most the last minute.
 EXAMPLES = """\
 examples:
   no downloads: the toybox and its own CLIP, two minutes
-    workbench fit --method lift --backbone toybox_clip --text --data toybox_lt --epochs 5 --batch-size 32 --lr 0.1 \\
+    workbench fit --method lift --backbone toybox_clip --text --data toybox_lt --epochs 5 --batch-size 32 --lr 0.03 \\
                   --out runs/first
 
   your photographs (after `workbench data import ~/photos --name birds`) on CLIP, weights from a local file

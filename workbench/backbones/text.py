@@ -162,8 +162,7 @@ def load_text_tower(
             raise FileNotFoundError(
                 f"There is no weight file at {path}. weights= takes a file, 'random', or None for pretrained weights."
             )
-        digest = file_sha256(path)
-        _check_sha256(path, digest, sha256)
+        digest = file_sha256(path, needed=sha256)
         scale = _load(model, tower, path)
         record = WeightsRecord(tower.name if tower.tag_known else None, digest, str(path))
         weights = weights and path
@@ -173,14 +172,6 @@ def load_text_tower(
     )
 
 
-def _check_sha256(path: Path, digest: str, expected: str | None) -> None:
-    if expected is not None and digest != expected:
-        raise ValueError(
-            f"{path} is not the weight file asked for: its sha256 is {digest}, needed {expected}. Restore the original "
-            "file, or leave sha256 out to load this one."
-        )
-
-
 def _toybox(weights: str | Path | None, *, seed: int, sha256: str | None) -> TextTower:
     from .toybox.towers import JOINT_WIDTH, PACKAGED_CLIP, text_tower
 
@@ -188,8 +179,7 @@ def _toybox(weights: str | Path | None, *, seed: int, sha256: str | None) -> Tex
     record = WeightsRecord(None, None, None)
     if weights != "random":
         path = PACKAGED_CLIP if weights is None else Path(weights).expanduser().absolute()
-        digest = file_sha256(path)
-        _check_sha256(path, digest, sha256)
+        digest = file_sha256(path, needed=sha256)
         record = WeightsRecord(TOYBOX if weights is None else None, digest, str(path))
         weights = weights and path
     request = {"name": TOYBOX, "weights": None if weights is None else str(weights), "seed": seed}

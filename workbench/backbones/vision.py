@@ -209,12 +209,7 @@ def load_backbone(
                 f"There is no weight file at {path}. weights= takes a file, 'random', 'meta', or None for pretrained "
                 "weights."
             )
-        digest = file_sha256(path)
-        if sha256 is not None and digest != sha256:
-            raise ValueError(
-                f"{path} is not the weight file asked for: its sha256 is {digest}, needed {sha256}. Restore the "
-                "original file, or leave sha256 out to load this one."
-            )
+        digest = file_sha256(path, needed=sha256)
         load_weights(model, tower, path)
         record = WeightsRecord(tower.name if tower.tag_known else None, digest, str(path))
         weights = weights and path

@@ -51,13 +51,21 @@ def download(tower: Tower) -> Path:
     )
 
 
-def file_sha256(path: Path) -> str:
-    """sha256 of a file. A file of the hub cache is named by its hash, so a damaged download is refused here."""
+def file_sha256(path: Path, *, needed: str | None = None) -> str:
+    """sha256 of a weight file; ValueError where it is not the one needed.
+
+    A file of the hub cache is named by its hash, so a damaged download is refused here, too.
+    """
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     expected = path.resolve().name
     if re.fullmatch("[0-9a-f]{64}", expected) and expected != digest:
         raise ValueError(f"{path} is damaged: sha256 {digest}, expected {expected}. Delete it and download it again.")
+    if needed is not None and digest != needed:
+        raise ValueError(
+            f"{path} is not the weight file asked for: its sha256 is {digest}, needed {needed}. Restore the original "
+            "file, or leave sha256 out to load this one."
+        )
     return digest
 
 

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import workbench as wb
+from workbench import toybox
 from workbench.methods import Clock, Method
 from workbench.training import step as steps
 
@@ -141,6 +142,9 @@ def main() -> None:
     for name, values in seconds.items():
         beside = [ratio(seconds, name, reference) for reference in ("bare forward", "one scale")]
         print(f"| {name} | {statistics.median(values):.3f} | {' | '.join(beside)} |")
+    scenes = [toybox.class_scene(label, index=0, seed=0) for label in range(60)]
+    rendering = measure({"toybox": lambda: [toybox.render(scene) for scene in scenes]})["toybox"]
+    print(f"\ntoybox: {len(scenes) / statistics.median(rendering):.0f} images of toybox_lt rendered a second")
 
 
 if __name__ == "__main__":

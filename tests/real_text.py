@@ -246,14 +246,12 @@ def begin(arm: str, classes: wb.Classes, projection: Tensor, *, seed: int, promp
 
 
 def train_or_resume(out: Path, arm: str, manifest: wb.Manifest, projection: Tensor, *, seed: int) -> wb.Run:
-    if (out / "config.json").exists():
-        return wb.resume(out)  # a finished run is returned as it is
     print(f"LIFT from {arm}, seed {seed}", flush=True)
     method = begin(arm, manifest.classes, projection, seed=seed)
     images = wb.LongTailDataset(manifest, "train", root=PHOTOS, seed=seed, per_class=TRAIN_PER_CLASS)
     val = wb.LongTailDataset(manifest, "val", root=PHOTOS, seed=seed)
     stages = [stage.shortened(EPOCHS) for stage in method.stages(manifest)]
-    return wb.fit(method, images, val, out=out, seed=seed, stages=stages, on_epoch=show_epoch)
+    return wb.fit(method, images, val, out=out, seed=seed, stages=stages, on_epoch=show_epoch, existing="continue")
 
 
 def show_epoch(row: dict[str, Any]) -> None:

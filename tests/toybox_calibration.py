@@ -6,6 +6,8 @@ of the frozen towers, test transform) on balanced data and on `toybox_lt`. Print
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
@@ -21,6 +23,7 @@ PROBE = {"C": 0.1, "max_iter": 2000}  # on standardised features
 BOUNDS = {"zero-shot": (25, 50), "balanced linear probe": (60, 95), "many minus few": (15, 100)}  # percent
 
 
+@cache
 def encoded(tower: str, dataset: wb.LongTailDataset) -> np.ndarray:
     backbone = wb.load_backbone(tower)
     mean, std = backbone.normalisation

@@ -250,8 +250,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--samples", type=int, help="images seen; fewer give a tower that knows less")
     parser.add_argument("--pool-size", type=int, help="distinct images")
     parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--lr", type=float)
-    parser.add_argument("--hard", type=float)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="of the CPU; more than one barely help")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
@@ -260,8 +258,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "samples": given.samples,
         "pool": given.pool_size,
         "batch_size": given.batch_size,
-        "lr": given.lr,
-        "hard": given.hard,
         "seed": given.seed,
     }
     base = asdict(RECIPES[given.tower])

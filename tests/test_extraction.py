@@ -34,6 +34,8 @@ def images(store: Store) -> wb.LongTailDataset:
 class Playback(nn.Module):
     """A method whose logits are the images themselves, flattened; `extras` are what a test asks for."""
 
+    ensemble, test_mean = Method.ensemble, "logits"
+
     def __init__(self, extras: Callable[[Tensor], dict[str, Tensor]] = lambda flat: {}) -> None:
         super().__init__()
         self.extras, self.device, self.backbone = extras, torch.device("cpu"), self

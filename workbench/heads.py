@@ -156,18 +156,27 @@ def class_means(features: np.ndarray | Tensor, labels: np.ndarray | Tensor, num_
     return means.to(vectors.dtype)
 
 
-def linear_probe(features: np.ndarray | Tensor, labels: np.ndarray | Tensor, num_classes: int) -> Tensor:
-    """Coefficients of a class-balanced logistic regression: (N, D), (N,) int64 -> (C, D) float32, intercepts dropped.
+def linear_probe(
+    features: np.ndarray | Tensor, labels: np.ndarray | Tensor, num_classes: int, *, logit_adjusted: bool = False
+) -> Tensor:
+    """Coefficients of a logistic regression: (N, D), (N,) int64 -> (C, D) float32, intercepts dropped.
 
     LIFT's "linear_probe" initialisation: scikit-learn's LogisticRegression (L2, C = 1), lbfgs, at most 100 iterations;
     stopping there before convergence is part of the recipe and only logged. Two classes give the rows -w/2 and w/2.
-    """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
 
+    Args:
+        logit_adjusted: False: classes weighted by 1 / n_k, as in LIFT's code ("re-weighted" in its Table 7). True: no
+            weights, but ln pi added to the logits. That is our reading of Table 7's "w/ LA loss", which its code lacks:
+            same penalty, solver and iterations.
+    """
     vectors, targets = _labelled(features, labels, num_classes)
     if num_classes < 2:
         raise ValueError("A linear probe needs at least 2 classes, given 1; use class_means.")
+    if logit_adjusted:
+        return _adjusted_probe(vectors, targets, num_classes)
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     probe = LogisticRegression(solver="lbfgs", max_iter=100, class_weight="balanced")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -176,6 +185,30 @@ def linear_probe(features: np.ndarray | Tensor, labels: np.ndarray | Tensor, num
         logger.info("The linear probe stopped at 100 iterations, before convergence.")
     weight = probe.coef_ if num_classes > 2 else np.concatenate([-probe.coef_, probe.coef_]) / 2
     return torch.from_numpy(weight.astype(np.float32))
+
+
+def _adjusted_probe(vectors: Tensor, targets: Tensor, num_classes: int) -> Tensor:
+    """min sum_b CE(x W^T + b + ln pi) + |W|^2 / 2: scikit-learn has no offsets, so its objective is written out."""
+    from scipy.optimize import minimize
+
+    x, y = vectors.cpu().double(), targets.cpu()
+    offset = torch.log(torch.bincount(y, minlength=num_classes) / len(y)).double()
+    shape = (num_classes, x.shape[1] + 1)
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        weight = torch.from_numpy(flat).reshape(shape).requires_grad_()
+        logits = x @ weight[:, :-1].T + weight[:, -1] + offset
+        loss = F.cross_entropy(logits, y, reduction="sum") + weight[:, :-1].square().sum() / 2
+        (gradient,) = torch.autograd.grad(loss, weight)
+        return loss.item() / len(y), gradient.flatten().numpy() / len(y)  # per image, as scikit-learn scales it
+
+    with torch.enable_grad():
+        found = minimize(
+            objective, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 100, "gtol": 1e-4}
+        )
+    if not found.success:
+        logger.info("The logit-adjusted linear probe stopped before convergence: %s.", found.message)
+    return torch.from_numpy(found.x.reshape(shape)[:, :-1].astype(np.float32))
 
 
 def adjust_logits(

@@ -24,32 +24,45 @@ from torch import Tensor
 Counts = np.ndarray | Tensor | Sequence[int]
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Softmax cross-entropy, mean of -ln p_y."""
-    return F.cross_entropy(_full_precision(logits), labels)
+def cross_entropy(logits: Tensor, labels: Tensor, *, weight: Tensor | None = None) -> Tensor:
+    """Softmax cross-entropy, mean of -ln p_y; with class weights (C,), sum_b w_y l_b / sum_b w_y (LDAM-DRW)."""
+    logits = _full_precision(logits)
+    return F.cross_entropy(logits, labels, weight=_class_weights(weight, logits))
 
 
-def focal(logits: Tensor, labels: Tensor, *, gamma: float = 2.0) -> Tensor:
+def focal(logits: Tensor, labels: Tensor, *, gamma: float = 2.0, weight: Tensor | None = None) -> Tensor:
     """Focal loss, mean of -(1 - p_y)^gamma ln p_y. Lin et al., ICCV 2017, arXiv 1708.02002, eq. 4 (without alpha).
 
     The gradient flows through the factor, as in LDAM-DRW and LIFT; GCLLoss and LADE detach it. 1 - p_y is kept above
-    the rounding unit, so that gamma < 1 has a finite gradient where p_y rounds to 1.
+    the rounding unit, so that gamma < 1 has a finite gradient where p_y rounds to 1. With class weights (C,) ln p_y is
+    replaced by w_y ln p_y, in the factor as well, and the mean stays one over images: what the released codes do.
     """
-    negative_log = F.cross_entropy(_full_precision(logits), labels, reduction="none")  # (B,)
+    logits = _full_precision(logits)
+    weights = _class_weights(weight, logits)
+    negative_log = F.cross_entropy(logits, labels, weight=weights, reduction="none")  # (B,)
     return (_complement(-negative_log).pow(gamma) * negative_log).mean()
 
 
-def ldam(cosine: Tensor, labels: Tensor, counts: Counts, *, max_margin: float = 0.5, scale: float = 30.0) -> Tensor:
+def ldam(
+    cosine: Tensor,
+    labels: Tensor,
+    counts: Counts,
+    *,
+    max_margin: float = 0.5,
+    scale: float = 30.0,
+    weight: Tensor | None = None,
+) -> Tensor:
     """Label-distribution-aware margin: cross-entropy of s (c - m_y on the label). Cao et al., NeurIPS 2019, 1906.07413.
 
     m_k = max_margin * n_k^(-1/4) / max_j n_j^(-1/4), so the rarest class gets `max_margin`. The cosines are scaled
     here, as in LDAM-DRW; LIFT and GNM-PT hand in logits already times s and subtract s m_y, which is the same.
-    DRW (their class weights of the last epochs) is not part of this function.
+    weight: (C,) class weights of the last epochs (DRW: `effective_number_weights`); the mean is divided by them.
     """
     cosine = _cosines(cosine, "ldam")
     root = _checked_counts(counts, cosine).pow(-0.25)
     margins = (max_margin * root / root.max()).to(cosine)  # (C,)
-    return F.cross_entropy(scale * (cosine - F.one_hot(labels, cosine.shape[1]) * margins), labels)
+    logits = scale * (cosine - F.one_hot(labels, cosine.shape[1]) * margins)
+    return F.cross_entropy(logits, labels, weight=_class_weights(weight, cosine))
 
 
 def effective_number_weights(counts: Counts, *, beta: float) -> Tensor:
@@ -97,9 +110,7 @@ def logit_adjusted(logits: Tensor, labels: Tensor, counts: Counts, *, tau: float
     return F.cross_entropy(logits + tau * _log_prior(counts, logits), labels)
 
 
-def lade(
-    logits: Tensor, labels: Tensor, counts: Counts, *, weight: float = 0.1, remine_lambda: float = 0.1
-) -> Tensor:
+def lade(logits: Tensor, labels: Tensor, counts: Counts, *, weight: float = 0.1, remine_lambda: float = 0.1) -> Tensor:
     """Label distribution disentangling: balanced softmax + `weight` times a bound. Hong et al., CVPR 2021, 2012.00321.
 
     The bound is the regularised Donsker-Varadhan estimate with importance weights towards uniform labels:
@@ -152,9 +163,7 @@ def gcl(
     """
     cosine = _cosines(cosine, "gcl")
     clouded = _clouded(cosine, labels, counts, margin, noise_scale, noise, generator)
-    if weight is not None and tuple(weight.shape) != (cosine.shape[1],):
-        raise ValueError(f"weight has shape {tuple(weight.shape)}, expected ({cosine.shape[1]},), one per class.")
-    return F.cross_entropy(scale * clouded, labels, weight=None if weight is None else weight.to(cosine))
+    return F.cross_entropy(scale * clouded, labels, weight=_class_weights(weight, cosine))
 
 
 def asymmetric_gcl(
@@ -196,7 +205,7 @@ def asymmetric_gcl(
 # Chosen by name: LOSSES[name](logits, labels, counts) on any head, COSINE_LOSSES[name](cosine, labels, counts, ...)
 # only on heads with `has_cosine`. "balanced_softmax" is logit adjustment at its default tau = 1.
 LOSSES: dict[str, Callable[..., Tensor]] = {
-    "cross_entropy": lambda logits, labels, counts: cross_entropy(logits, labels),
+    "cross_entropy": lambda logits, labels, counts, **options: cross_entropy(logits, labels, **options),
     "focal": lambda logits, labels, counts, **options: focal(logits, labels, **options),
     "class_balanced": class_balanced,
     "generalized_reweight": generalized_reweight,
@@ -205,10 +214,17 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "lade": lade,
 }
 COSINE_LOSSES: dict[str, Callable[..., Tensor]] = {"ldam": ldam, "gcl": gcl, "asymmetric_gcl": asymmetric_gcl}
+WEIGHTED_LOSSES = ("cross_entropy", "focal", "ldam", "gcl")  # those that take weight= (C,), for deferred re-weighting
 
 
 def _full_precision(outputs: Tensor) -> Tensor:
     return outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
+
+
+def _class_weights(weight: Tensor | None, outputs: Tensor) -> Tensor | None:
+    if weight is not None and tuple(weight.shape) != (outputs.shape[1],):
+        raise ValueError(f"weight has shape {tuple(weight.shape)}, expected ({outputs.shape[1]},), one per class.")
+    return None if weight is None else weight.to(outputs)
 
 
 def _cosines(cosine: Tensor | None, loss: str) -> Tensor:

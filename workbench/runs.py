@@ -1,12 +1,12 @@
 """A run: one folder that holds everything a training produced and everything needed to continue or rebuild it.
 
-    config.json           what was asked for: method, options, seed, backbone, data, stages, versions (never rewritten)
-    classes.json          class names, training counts, shot-group rule
-    status.json           running | interrupted | failed | finished, and why
-    metrics.csv           one row per epoch
-    weights.safetensors   `method.state()`: everything that differs from the pretrained weights
-    checkpoint.safetensors  where an unfinished training stands: weights, optimiser, position
-    features/             what `workbench extract` saved
+config.json           what was asked for: method, options, seed, backbone, data, stages, versions (never rewritten)
+classes.json          class names, training counts, shot-group rule
+status.json           running | interrupted | failed | finished, and why
+metrics.csv           one row per epoch
+weights.safetensors   `method.state()`: everything that differs from the pretrained weights
+checkpoint.safetensors  where an unfinished training stands: weights, optimiser, position
+features/             what `workbench extract` saved
 """
 
 from __future__ import annotations
@@ -121,9 +121,7 @@ class Run:
         pd.DataFrame(rows).to_csv(self.path / "metrics.csv.part", index=False)
         (self.path / "metrics.csv.part").replace(self.path / "metrics.csv")
 
-    def dataset(
-        self, split: str, *, root: str | Path | None = None, per_class: int | None = None
-    ) -> LongTailDataset:
+    def dataset(self, split: str, *, root: str | Path | None = None, per_class: int | None = None) -> LongTailDataset:
         """A split of the data set the run was trained on.
 
         root: where its images are now, if they moved; per_class: only the first so many images of each class.
@@ -152,9 +150,7 @@ class Run:
         """The run's method before its weights are loaded: same backbone weights, options and seed, no text tower."""
         config = self.config
         backbone = load_backbone(**config["backbone"])
-        return rebuild_method(
-            config["method"], backbone, self.classes, seed=config["seed"], options=config["options"]
-        )
+        return rebuild_method(config["method"], backbone, self.classes, seed=config["seed"], options=config["options"])
 
     def method(self) -> Method:
         """The trained method, in eval mode on the CPU; of an unfinished run, as far as it got."""
@@ -178,9 +174,11 @@ class Run:
         transform = method.test_preprocessing().build()
         found = []
         for path, image in zip(images, opened, strict=True):
-            pixels = transform(image).to(method.device)
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(0)  # random test views are the same at every call
+                pixels = transform(image).to(method.device)
             with torch.inference_mode():
-                logits = method(pixels if pixels.ndim == 4 else pixels[None]).logits.float().mean(0)
+                logits = method.ensemble(method(pixels if pixels.ndim == 4 else pixels[None]).logits[None])[0]  # (C,)
             top = logits.softmax(-1).topk(min(k, len(self.classes)))
             names = tuple(self.classes.names[i] for i in top.indices.tolist())
             found.append(Prediction(str(path), names, tuple(top.values.tolist())))

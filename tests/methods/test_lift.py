@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -27,9 +28,21 @@ TUNERS = {
     "frozen": {"tuner": "none"},
     "adaptformer": {"tuner": "adaptformer", "bottleneck": 4},
     "adaptformer_partial_int": {"tuner": "adaptformer", "bottleneck": 4, "blocks": 2},
+    "adaptformer_partial_list": {"tuner": "adaptformer", "bottleneck": 4, "blocks": (0, 2)},
+    "adapter": {"tuner": "adapter", "bottleneck": 4},
+    "lora": {"tuner": "lora", "bottleneck": 4},
+    "vpt_deep": {"tuner": "vpt_deep", "prompts": 3},
+    "vpt_deep_partial_list": {"tuner": "vpt_deep", "prompts": 3, "blocks": (0, 2)},
+    "vpt_shallow": {"tuner": "vpt_shallow", "prompts": 3},
+    "vptdeep_adaptformer_lora": {"tuner": "vpt_deep+adaptformer+lora", "prompts": 3, "bottleneck": 4},
+    "mask": {"tuner": "arbitrary", "proportion": 0.05},
+    "bitfit": {"tuner": "bitfit"},
+    "ln_tuning": {"tuner": "layer_norm"},
+    "ssf": {"tuner": "ssf"},
     "full_partial": {"tuner": "partial", "blocks": 2},
 }
-CASES = [(kind, "cosine") for kind in TUNERS] + [(kind, h) for kind in ("frozen", "adaptformer") for h in HEADS]
+CASES = [(kind, "cosine") for kind in TUNERS]
+CASES += [(kind, head) for kind in ("frozen", "adaptformer") for head in ("linear", "l2normed")]
 
 
 def classes(counts: list[int]) -> wb.Classes:
@@ -42,25 +55,48 @@ def recorded_lift(golden: Golden, case: Any, style: str, **options: Any) -> LIFT
     config = LIFTConfig(initialisation="random", **options)
     method = LIFT(tower, classes(case.settings["class_counts"]), config, seed=0).double()
     state = method.state()
-    first = len(tower.blocks) - len(method.adapters)
     for name in state:
-        if name.startswith("adapters."):
-            _, index, rest = name.split(".", 2)
-            state[name] = case.tensor(f"param.peft.blocks.{first + int(index)}.adaptformer.{rest}")
-        elif name.startswith("head.") and f"param.{name}" in case.arrays:
-            state[name] = case.tensor(f"param.{name}")
+        recorded = recorded_name(name)
+        if name.endswith("_index"):  # the authors' mask instead of our draw
+            place = recorded.removeprefix("peft.").removesuffix("_index").replace(".optimized_", ".")
+            index = case.tensor(f"in.mask.{place}").flatten().nonzero().flatten()
+            owner, _, kind = name.rpartition(".")
+            module = method.get_submodule(owner)
+            setattr(module, kind, index.int())
+            entries = torch.nn.Parameter(torch.zeros(len(index), dtype=torch.float64))
+            setattr(module, kind.replace("index", "entries"), entries)
+    state = method.state()
+    for name in state:
+        recorded = recorded_name(name)  # the tower's own biases and norms keep the recorded tower's values
+        own = recorded.startswith("peft.") and not name.endswith("_index")
+        if own or (name.startswith("head.") and f"param.{recorded}" in case.arrays):
+            state[name] = case.tensor(f"param.{recorded}")
     method.load_state(state)
     for name, parameter in method.named_parameters():
         parameter.requires_grad_(name.startswith(method.tuned))
     return method
 
 
-def recorded_name(name: str, first: int) -> str:
+def recorded_name(name: str) -> str:
     """Our parameter name -> the one in the recorded arrays."""
+    parts = name.split(".")
+    if name.startswith("adapters.prompts."):
+        return f"peft.blocks.{parts[2]}.vpt.prompt"
     if name.startswith("adapters."):
-        _, index, rest = name.split(".", 2)
-        return f"peft.blocks.{first + int(index)}.adaptformer.{rest}"
-    return name.removeprefix("backbone.model.")
+        return f"peft.blocks.{parts[2]}.{parts[1]}.{'.'.join(parts[3:])}"
+    name = name.removeprefix("backbone.model.")
+    places = {"attn.qkv": "attn_in", "attn.proj": "attn_out", "mlp.fc1": "mlp_in", "mlp.fc2": "mlp_out"}
+    if parts[-1] in ("scale", "shift"):  # SSF
+        for ours, theirs in {**places, "norm1": "ln_1", "norm2": "ln_2"}.items():
+            name = name.replace(f".{ours}.1.", f".ssf.{theirs}.")
+        return f"peft.{name}"
+    if parts[-1][:2] in ("A_", "B_"):
+        return f"peft.{name.replace('attn.qkv.' + parts[-1], f'lora.{parts[-1][2]}.lora_{parts[-1][0]}')}"
+    if parts[-1].endswith(("_entries", "_index")):
+        for ours, theirs in places.items():
+            name = name.replace(f".{ours}.", f".masked_linear.{theirs}.optimized_")
+        return f"peft.{name.removesuffix('_entries')}"
+    return name
 
 
 @pytest.mark.parametrize("style", ["timm", "clip"])
@@ -76,12 +112,12 @@ def test_features_logits_loss_and_gradients_equal_the_recorded_ones(
     loss = method.loss([output], [case.tensor("in.target", torch.int64)], Clock(0, 1, 0, 1))["loss"]
     case.check(loss, f"out.{head}.la_loss")
     loss.backward()
-    first = len(method.backbone.blocks) - len(method.adapters)
     trained = {}
     for name, parameter in method.named_parameters():
         if parameter.requires_grad:
-            trained[recorded_name(name, first)] = parameter.grad
-    assert set(case.settings["trainable_names"]) <= set(trained) | {"head.weight", "head.bias"}
+            trained[recorded_name(name)] = parameter.grad
+    recorded = {re.sub(r"ssf\.norm(\d)", r"ssf.ln_\1", name) for name in case.settings["trainable_names"]}
+    assert recorded | {"head.bias"} == set(trained) | {"head.bias"}
     compared = 0
     for name, gradient in trained.items():
         if f"grad.{head}.{name}" in case.arrays:
@@ -124,7 +160,7 @@ def test_the_training_loop_equals_the_authors_over_three_epochs(golden: Golden) 
     np.testing.assert_allclose(losses, expected, rtol=case.rtol, atol=case.atol)
     np.testing.assert_allclose(rates, case.arrays["out.log.train_lr"].reshape(3, 3)[:, 1:].ravel(), rtol=1e-6)
     for name, parameter in trainable.items():
-        case.check(parameter, f"out.param.{recorded_name(name, 0)}")
+        case.check(parameter, f"out.param.{recorded_name(name)}")
 
 
 class _Scaled:
@@ -176,9 +212,7 @@ def test_parameter_counts_equal_the_recorded_ones_exactly(golden: Golden) -> Non
     a = case.arrays
     options = {"adaptformer": {}, "full": {"tuner": "full"}}
     compared = 0
-    for arch, C, kind, count in zip(
-        a["out.arch"], a["out.num_classes"], a["out.method"], a["out.count"], strict=True
-    ):
+    for arch, C, kind, count in zip(a["out.arch"], a["out.num_classes"], a["out.method"], a["out.count"], strict=True):
         names = {
             "ViT-B/16": "vit_base_patch16_clip_quickgelu_224.openai",
             "ViT-L/14": "vit_large_patch14_clip_quickgelu_224.openai",

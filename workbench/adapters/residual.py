@@ -1,27 +1,27 @@
-"""AdaptFormer: a bottleneck beside the MLP of each block, as LIFT uses it.
+"""Bottlenecks beside or after the MLP of a block: AdaptFormer (parallel) and Adapter (sequential), as LIFT uses them.
 
 Chen et al., "AdaptFormer: Adapting Vision Transformers for Scalable Visual Recognition", NeurIPS 2022, arXiv
-2205.13535; the form with its own LayerNorm and a learnable scale is that of Shi et al., "Long-Tail Learning with
-Foundation Model: Heavy Fine-Tuning Hurts", ICML 2024, arXiv 2309.10019, authors' code shijxcs/LIFT @ 661ead9. The
-original has no LayerNorm, a fixed scale of 0.1 and kaiming_uniform_ initialisation.
+2205.13535; Houlsby et al., "Parameter-Efficient Transfer Learning for NLP", ICML 2019, arXiv 1902.00751. The form with
+a LayerNorm of its own is that of Shi et al., "Long-Tail Learning with Foundation Model: Heavy Fine-Tuning Hurts", ICML
+2024, arXiv 2309.10019, authors' code shijxcs/LIFT @ 661ead9. AdaptFormer's original has no LayerNorm, a fixed scale of
+0.1 and kaiming_uniform_ initialisation.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 
-class AdaptFormer(nn.Module):
-    """s * Up(ReLU(Down(LN(x)))), to be added to the MLP branch of the same x (the tokens after the attention residual).
-
-    Exactly zero at initialisation, so the tower starts as the frozen one, bit for bit.
+class Bottleneck(nn.Module):
+    """Up(ReLU(Down(LN(x)))). Exactly zero at initialisation, so the tower starts as the frozen one, bit for bit.
 
     Args:
         width: D.
-        bottleneck: r. Parameters: (2r + 3) D + r + 1.
+        bottleneck: r. Parameters: (2r + 3) D + r.
         generator: draws the initial weights.
     """
 
@@ -33,17 +33,35 @@ class AdaptFormer(nn.Module):
         # skip_init: nn.Linear's own initialisation would draw from the global random state
         self.down_proj = nn.utils.skip_init(nn.Linear, width, bottleneck)
         self.up_proj = nn.utils.skip_init(nn.Linear, bottleneck, width)
-        self.scale = nn.Parameter(torch.ones(1))  # s
         nn.init.kaiming_normal_(self.down_proj.weight, a=math.sqrt(5), generator=generator)
         for tensor in (self.down_proj.bias, self.up_proj.weight, self.up_proj.bias):
             nn.init.zeros_(tensor)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, T, D) -> (B, T, D), the branch without the residual."""
-        branch: Tensor = self.scale * self.up_proj(self.down_proj(self.ln(x)).relu())
+        branch: Tensor = self.up_proj(self.down_proj(self.ln(x)).relu())
         return branch
 
 
-def bottleneck_width(num_classes: int, num_blocks: int) -> int:
+class Adapter(Bottleneck):
+    """A bottleneck that reads the output of the MLP and is added to it, before the residual (LIFT's code)."""
+
+
+class AdaptFormer(Bottleneck):
+    """s times a bottleneck that reads what the MLP reads (before its norm) and is added to the MLP's output.
+
+    s starts at 1 and is learned. Parameters: (2r + 3) D + r + 1.
+    """
+
+    def __init__(self, width: int, bottleneck: int, *, generator: torch.Generator) -> None:
+        super().__init__(width, bottleneck, generator=generator)
+        self.scale = nn.Parameter(torch.ones(1))  # s
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * super().forward(x)
+
+
+def bottleneck_width(num_classes: int, num_blocks: int, *, rounding: Literal["floor", "ceil"] = "floor") -> int:
     """r = 2^max(0, floor(log2(C / 2L))): all adapters together stay smaller than a classifier (LIFT App. D, code)."""
-    return int(2 ** max(0, math.floor(math.log2(num_classes / (2 * num_blocks)))))
+    exponent = getattr(math, rounding)(math.log2(num_classes / (2 * num_blocks)))
+    return int(2 ** max(0, exponent))

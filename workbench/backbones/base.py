@@ -87,6 +87,8 @@ class Backbone(nn.Module):
             "its projection, for example vit_base_patch16_clip_quickgelu_224.openai."
         )
 
+    is_vit: bool = False
+
     # -- only ViTs have these; the others say so ---------------------------------------------------------------------
 
     @property

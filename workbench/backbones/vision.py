@@ -88,6 +88,8 @@ class ViT(Backbone):
     LIFT's code, and lies where timm puts it: `model.head`, here without bias.
     """
 
+    is_vit = True
+
     def __init__(self, model: VisionTransformer, **facts: Any) -> None:
         facts.setdefault("name", type(model).__name__)
         _refuse_other_transformers(model, facts["name"])

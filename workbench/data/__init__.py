@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .preprocessing import default_expand as default_expand
     from .preprocessing import evaluation_preprocessing as evaluation_preprocessing
     from .preprocessing import training_preprocessing as training_preprocessing
+    from .preprocessing import views_of as views_of
     from .sampling import SAMPLERS as SAMPLERS
     from .sampling import epoch_order as epoch_order
     from .scanning import Outcome as Outcome
@@ -47,6 +48,7 @@ _HOMES = {
     "default_expand": "preprocessing",
     "evaluation_preprocessing": "preprocessing",
     "training_preprocessing": "preprocessing",
+    "views_of": "preprocessing",
     "SAMPLERS": "sampling",
     "epoch_order": "sampling",
     "Outcome": "scanning",

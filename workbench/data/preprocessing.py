@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -24,9 +25,22 @@ AUGMENTATIONS = ("flip", "colour_jitter")  # in the order in which they are appl
 VIEWS = {"centre": 1, "five": 5, "ten": 10}
 
 
+def views_of(views: str) -> int:
+    """Number of crops that a name of test views stands for: centre 1, five 5, ten 10, random20 20."""
+    if views in VIEWS:
+        return VIEWS[views]
+    found = re.fullmatch(r"random([1-9]\d{0,2})", views)
+    if found is None:
+        raise ValueError(
+            f"views={views!r} is not known; choose one of {', '.join(VIEWS)}, or random followed by a number of random "
+            "crops, for example random20."
+        )
+    return int(found[1])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """One way from a PIL RGB image to float32 (3, size, size), or (V, 3, size, size) for the crops five and ten."""
+    """One way from a PIL RGB image to float32 (3, size, size), or (V, 3, size, size) for several views."""
 
     name: str  # for people; part of the hash
     size: int  # pixels, height and width of the result
@@ -38,6 +52,7 @@ class Preprocessing:
     mean: tuple[float, float, float]  # per channel of RGB in [0, 1], subtracted
     std: tuple[float, float, float]  # per channel, divided by
     augmentations: tuple[str, ...] = ()  # of "flip" (p = 0.5), "colour_jitter" (0.4, 0.4, 0.4, 0: BALLAD)
+    draws: int = 1  # random_resized only: crops of one image, each drawn anew
 
     def __post_init__(self) -> None:
         for key in ("scale", "mean", "std"):
@@ -57,6 +72,8 @@ class Preprocessing:
             raise ValueError(f"a {self.crop} crop of {self.size} px does not fit an image resized to {self.resize} px.")
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ValueError(f"scale={self.scale}: shares of the area, 0 < smallest <= largest <= 1.")
+        if self.draws < 1 or (self.draws > 1 and self.crop != "random_resized"):
+            raise ValueError(f'draws={self.draws} must be at least 1, and 1 unless crop="random_resized".')
         if self.augmentations and self.crop in ("five", "ten"):
             raise ValueError(f'augmentations do not go with the test views of crop="{self.crop}".')
 
@@ -68,7 +85,7 @@ class Preprocessing:
     @property
     def views(self) -> int:
         """Number of crops V of one image; the result has a leading axis of this length where it is above one."""
-        return VIEWS.get(self.crop, 1)
+        return VIEWS.get(self.crop, self.draws)
 
     def build(self) -> Callable[[Image], Tensor]:
         """The function image -> float32 (3, size, size) or (V, 3, size, size); it can be pickled."""
@@ -87,22 +104,25 @@ class Preprocessing:
         """First 16 hexadecimal digits of the sha256 of the record with sorted keys."""
         return hashlib.sha256(json.dumps(self.spec(), sort_keys=True).encode()).hexdigest()[:16]
 
-    def with_views(self, views: str, expand: int) -> Preprocessing:
-        """The same evaluation with views "centre" | "five" | "ten".
+    def with_views(self, views: str, expand: int, *, resize_mode: str = "shorter") -> Preprocessing:
+        """The same evaluation with views "centre" | "five" | "ten" | "random<number>".
 
-        five and ten resize the shorter side to size + expand pixels; "centre" returns this preprocessing.
-        Order of five: top left, top right, bottom left, bottom right, centre.
+        five and ten resize the shorter side (resize_mode "squash": both sides) to size + expand pixels; "centre"
+        returns this preprocessing. Order of five: top left, top right, bottom left, bottom right, centre. random20 is
+        20 random crops of 8 to 100 % of the image, mirrored half of the time: LIFT's training transform (Table 12).
         """
-        if views not in VIEWS:
-            raise ValueError(f"views={views!r} is not known; choose one of {', '.join(VIEWS)}.")
-        if self.random or self.crop in ("five", "ten"):
+        count = views_of(views)
+        if self.random or self.views > 1:
             raise ValueError(f"views are made of an evaluation with one crop, not of {self.name!r} ({self.crop}).")
         if views == "centre":
             return self
+        if views not in VIEWS:
+            name, flip = f"{views}-{self.size}", ("flip",)
+            return replace(self, name=name, resize=None, crop="random_resized", augmentations=flip, draws=count)
         if expand < 0:
             raise ValueError(f"expand={expand} pixels must not be negative.")
         name = f"{views}-{self.size}+{expand}"
-        return replace(self, name=name, resize=self.size + expand, resize_mode="shorter", crop=views)
+        return replace(self, name=name, resize=self.size + expand, resize_mode=resize_mode, crop=views)
 
 
 class _Pipeline:
@@ -135,6 +155,8 @@ class _Pipeline:
     def __call__(self, image: Image) -> Tensor:
         import torch
 
+        if self.preprocessing.draws > 1:
+            return torch.stack([self.numbers(self.geometry(image)) for _ in range(self.preprocessing.draws)])
         result = self.geometry(image)
         if isinstance(result, tuple):
             return torch.stack([self.numbers(view) for view in result])  # (V, 3, size, size)

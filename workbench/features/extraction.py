@@ -23,7 +23,8 @@ def extract(
     method: Method,
     dataset: LongTailDataset,
     *,
-    views: Literal["centre", "five", "ten"] | None = None,
+    views: str | None = None,
+    expand: int | None = None,
     layer: Literal["head", "backbone"] = "head",
     batch_size: int = 64,
     workers: int = 0,
@@ -36,9 +37,12 @@ def extract(
     Args:
         method: a trained method, on the device where it shall run.
         dataset: any split; its own preprocessing is replaced by the method's.
-        views: test-time ensemble; None takes the method's own (`test_views`). With several views the logits and the
+        views: test-time ensemble: "centre", "five", "ten" or "random20" and the like; None takes the method's own
+            (`test_views`). With several views the logits (log-probabilities where the method averages those) and the
             vectors are means over the views.
-        layer: "head": what the head saw; "backbone": what the bare tower gives, without the method's adapters.
+        expand: pixels by which "five" and "ten" widen the image before cropping; None is the method's own.
+        layer: "head": what the head saw; "backbone": what the tower gives without adapters and prompts beside its
+            blocks. What a method changes inside the tower (fine-tuned weights, LoRA, SSF, masks) acts in both.
         batch_size: images per forward pass; several views count as several images.
         workers: image-loading processes.
         on_step: progress, called with the batch number and {"done": images so far, "total": N}.
@@ -51,7 +55,7 @@ def extract(
             f"The method knows {len(method.classes)} classes and {dataset.manifest.name!r} has {len(dataset.classes)}, "
             "or they are named or ordered differently; extract needs a data set with the classes of the run."
         )
-    preprocessing = method.test_preprocessing(views)
+    preprocessing = method.test_preprocessing(views, expand)
     dataset = dataset.with_preprocessing(preprocessing)
     loader = DataLoader(
         dataset,
@@ -96,10 +100,11 @@ def _forward(method: Method, images: torch.Tensor, layer: str) -> dict[str, np.n
     vectors = output.features if layer == "head" else method.backbone.encode(flat)
     if output.extras and images.ndim == 5:
         # matched prompts or candidates of different crops have no mean
-        extras = {name: value.unflatten(0, (B, -1))[:, CENTRE] for name, value in output.extras.items()}
+        centre = CENTRE if images.shape[1] > CENTRE else 0
+        extras = {name: value.unflatten(0, (B, -1))[:, centre] for name, value in output.extras.items()}
     else:
         extras = output.extras
-    logits = output.logits.float().unflatten(0, (B, -1)).mean(1)  # (B, C)
+    logits = method.ensemble(output.logits.unflatten(0, (B, -1)))  # (B, C)
     confidence, predicted = logits.softmax(-1).max(-1)
     found = {
         "vectors": vectors.float().unflatten(0, (B, -1)).mean(1),  # (B, D)

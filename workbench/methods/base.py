@@ -145,7 +145,11 @@ class Method(nn.Module):
     name: ClassVar[str]
     Config: ClassVar[type]
     uses_text: ClassVar[bool] = False  # False: a text tower given to `create_method` is left aside
-    test_views: str = "centre"  # the views `extract` uses unless told otherwise
+    # how `extract` looks at a test image unless told otherwise: data.Preprocessing.with_views, and what is averaged
+    test_views: str = "centre"
+    test_expand: int | None = None  # pixels; None: data.default_expand
+    test_resize: Literal["shorter", "square"] = "shorter"
+    test_mean: Literal["logits", "log_probabilities"] = "logits"
 
     head: nn.Module
 
@@ -196,10 +200,21 @@ class Method(nn.Module):
         build = training_preprocessing if train else evaluation_preprocessing
         return build(self.backbone.input_size, mean=mean, std=std)
 
-    def test_preprocessing(self, views: str | None = None) -> Preprocessing:
-        """The test transform with "centre" (1), "five" or "ten" crops per image; None is the method's own ensemble."""
-        expand = default_expand(self.backbone.input_size, self.backbone.patch_size)
-        return self.preprocessing(train=False).with_views(views or self.test_views, expand)
+    def test_preprocessing(self, views: str | None = None, expand: int | None = None) -> Preprocessing:
+        """The test transform with "centre" (1), "five", "ten" or "random<number>" crops per image, which five and ten
+        take from an image `expand` pixels wider; None is the method's own."""
+        if expand is None:
+            expand = self.test_expand
+        if expand is None:
+            expand = default_expand(self.backbone.input_size, self.backbone.patch_size)
+        mode = {"shorter": "shorter", "square": "squash"}[self.test_resize]
+        return self.preprocessing(train=False).with_views(views or self.test_views, expand, resize_mode=mode)
+
+    def ensemble(self, logits: Tensor) -> Tensor:
+        """logits: (B, V, C) of the views of each image -> (B, C), softmax of which is the ensemble's probability."""
+        if self.test_mean == "log_probabilities":
+            logits = logits.float().log_softmax(-1)
+        return logits.float().mean(1)
 
     @classmethod
     def small(cls) -> dict[str, Any]:

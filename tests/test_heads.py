@@ -1,7 +1,7 @@
 """Heads against recorded values of LIFT, LPT and GNM-PT, their initialisations, and post-hoc changes.
 
-Left out of the recorded cases: the LayerNorm head and the cross-modal head (no class here computes them), and the
-initialisations from text, which belong to the text tower.
+Left out of the recorded cases: the cross-modal head (no class here computes it), and the initialisations from text,
+which belong to the text tower.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
 
 from workbench import heads
 from workbench.heads import HEADS, CosineHead, LinearHead, NormalisedLinear
@@ -28,6 +30,7 @@ def generator() -> torch.Generator:
     [
         ("linear", "linear", 1.0),
         ("l2normed", "l2_normalised", 1.0),
+        ("layernormed", "layer_normalised", 1.0),
         ("cosine_s25.0", "cosine", 25.0),
         ("cosine_s30.0", "cosine", 30.0),
         ("lpt_normed", "cosine", 1.0),
@@ -100,6 +103,22 @@ def test_a_linear_probe_of_two_classes_has_two_opposite_rows(rng: np.random.Gene
     assert weight.shape == (2, 3) and torch.equal(weight[0], -weight[1]) and weight[1, 0] > 0
 
 
+def test_a_logit_adjusted_probe_is_scikit_learns_on_balanced_classes_and_optimal_on_others(
+    rng: np.random.Generator,
+) -> None:
+    centres = rng.normal(size=(4, 6))
+    labels = np.repeat(np.arange(4), 12)
+    features = (centres[labels] + rng.normal(size=(48, 6))).astype(np.float32)
+    plain = LogisticRegression(fit_intercept=False).fit(features, labels).coef_  # a constant prior changes nothing
+    np.testing.assert_allclose(heads.linear_probe(features, labels, 4, logit_adjusted=True), plain, atol=2e-3)
+    labels = np.r_[np.repeat(np.arange(3), 40), 3, 3]
+    features = (centres[labels] + rng.normal(size=(122, 6))).astype(np.float32)
+    weight = heads.linear_probe(features, labels, 4, logit_adjusted=True).numpy()
+    logits = features @ weight.T + np.log(np.bincount(labels) / len(labels))
+    gradient = (softmax(logits, axis=1) - np.eye(4)[labels]).T @ features + weight
+    assert np.abs(gradient).max() / len(labels) < 2e-4
+
+
 def test_a_head_that_does_not_fit_names_both_sizes(generator: torch.Generator) -> None:
     head = LinearHead(4, 3, generator=generator)
     with pytest.raises(ValueError, match=re.escape("(3, 5) do not fit this head of (classes, width) (3, 4)")):
@@ -108,7 +127,9 @@ def test_a_head_that_does_not_fit_names_both_sizes(generator: torch.Generator) -
         head(torch.zeros(2, 5))
     with pytest.raises(RuntimeError, match=r"\[2, 4\].*\[3, 4\]"):
         head.load_state_dict(LinearHead(4, 2, generator=generator).state_dict())
-    with pytest.raises(ValueError, match="'mlp' is not known; choose one of linear, l2_normalised, cosine"):
+    with pytest.raises(
+        ValueError, match="'mlp' is not known; choose one of linear, l2_normalised, layer"
+    ):
         heads.create_head("mlp", 4, 3, generator=generator)
     with pytest.raises(ValueError, match="scale=0"):
         CosineHead(4, 3, scale=0.0, generator=generator)

@@ -1,8 +1,8 @@
 """Losses against values recorded from the authors' code, in float64 with gradients, and the cases that code gets wrong.
 
-Left out of the recorded cases, because no function here computes them: focal with a detached factor or class weights,
-LDAM with DRW weights, LADE's own file (1e-9 inside the prior), the focal options of GCL and GNM-PT's GCL, angular GCL,
-LPT's mixup (mixing is the training loop's), and the zero-gap GCL cases recorded as NaN (their `_limit` twins are used).
+Left out of the recorded cases, because no function here computes them: focal with a detached factor, LADE's own file
+(1e-9 inside the prior), the focal options of GCL and GNM-PT's GCL, angular GCL, LPT's mixup (mixing is the training
+loop's), and the zero-gap GCL cases recorded as NaN (their `_limit` twins are used).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ NAMES = (
     *("lade_r0.1_w0.1", "lade_r0.05_w0.3"),
     *("ldam_cos_m0.5_s30.0", "ldam_cos_m0.5_s25.0", "ldam_scaledlogits_m0.5_s30.0", "ldam_gnmpt_m0.5_s25.0"),
     *("asl_g0.0-4.0_eps0.1", "asl_g1.0-2.0_eps0.05"),
+    *("focal_weighted_g2.0", "ldam_cos_drw_m0.5_s30.0", "ldam_cos_drw_m0.5_s25.0"),
 )
 CLOUDED = (
     *("gcl_s30.0_m0.0_nm0.5", "gcl_s25.0_m0.1_nm1.0"),
@@ -45,11 +46,12 @@ COUNTS = (100, 50, 10, 2)
 def evaluate(name: str, case, outputs: torch.Tensor) -> torch.Tensor:
     labels, counts, settings = case.tensor("in.target"), case.arrays["in.class_counts"], case.settings
     noise = case.tensor("in.noise_raw") if "in.noise_raw" in case.record["inputs"] else torch.zeros_like(outputs)
+    weight = case.tensor(settings["weight"]) if "weight" in settings else None
     match name.split("_")[0]:
         case "ce":
             return losses.cross_entropy(outputs, labels)
         case "focal":
-            return losses.focal(outputs, labels, gamma=settings["gamma"])
+            return losses.focal(outputs, labels, gamma=settings["gamma"], weight=weight)
         case "cb":
             return losses.class_balanced(outputs, labels, counts, beta=settings["beta"])
         case "grw":
@@ -63,16 +65,14 @@ def evaluate(name: str, case, outputs: torch.Tensor) -> torch.Tensor:
             return losses.lade(outputs, labels, counts, weight=weight, remine_lambda=remine_lambda)
         case "ldam":  # the recorded scaled-logit readings take s * cosine, so their cosine is logits / s
             cosine = outputs if "_cos_" in name else outputs / settings["s"]
-            return losses.ldam(cosine, labels, counts, max_margin=settings["max_m"], scale=settings["s"])
+            margins = {"max_margin": settings["max_m"], "scale": settings["s"]}
+            return losses.ldam(cosine, labels, counts, **margins, weight=weight)
         case "asl":  # the loss inside A-GCL on plain logits
             gammas = {"gamma_positive": settings["gp"], "gamma_negative": settings["gn"]}
             plain = {"scale": 1.0, "margin": 0.0, "noise_scale": 0.0}
             return losses.asymmetric_gcl(outputs, labels, counts, **plain, **gammas, smoothing=settings["eps"])
         case "gcl" | "gnmgcl":
-            weight = None
-            if "weight" in settings:
-                weight = case.tensor(settings["weight"])
-            elif settings.get("drw_active"):
+            if settings.get("drw_active"):
                 weight = losses.effective_number_weights(counts, beta=0.9998)
             parts = {"scale": settings["s"], "margin": settings["m"], "noise_scale": settings["noise_mul"]}
             return losses.gcl(outputs, labels, counts, **parts, noise=noise, weight=weight)

@@ -112,6 +112,14 @@ class NormalisedLinear(Head):
         return F.linear(features, F.normalize(self.weight, dim=1)), None
 
 
+class LayerNormalised(Head):
+    """LN(x) · w/|w|: as "l2_normalised", on features with mean 0 and variance 1 each, no affine part (LIFT's code)."""
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        self._check(features)
+        return F.linear(F.layer_norm(features, (self.width,), eps=1e-12), F.normalize(self.weight, dim=1)), None
+
+
 class CosineHead(Head):
     """s · cos(x, w). LIFT: s 25. LPT and GNM-PT write s into the loss (20, 25), here it is always the head's.
 
@@ -135,7 +143,12 @@ class CosineHead(Head):
         return f"{super().extra_repr()}, scale={self.scale:g}"
 
 
-HEADS: dict[str, type[Head]] = {"linear": LinearHead, "l2_normalised": NormalisedLinear, "cosine": CosineHead}
+HEADS: dict[str, type[Head]] = {
+    "linear": LinearHead,
+    "l2_normalised": NormalisedLinear,
+    "layer_normalised": LayerNormalised,
+    "cosine": CosineHead,
+}
 
 
 def create_head(name: str, width: int, num_classes: int, *, scale: float = 25.0, generator: torch.Generator) -> Head:
@@ -166,8 +179,8 @@ def linear_probe(
 
     Args:
         logit_adjusted: False: classes weighted by 1 / n_k, as in LIFT's code ("re-weighted" in its Table 7). True: no
-            weights, but ln pi added to the logits. That is our reading of Table 7's "w/ LA loss", which its code lacks:
-            same penalty, solver and iterations.
+            weights and no intercept, but ln pi added to the logits, with the same penalty, solver and iterations. That
+            is our reading of Table 7's "w/ LA loss", which the code lacks; a free intercept would absorb ln pi.
     """
     vectors, targets = _labelled(features, labels, num_classes)
     if num_classes < 2:
@@ -188,27 +201,25 @@ def linear_probe(
 
 
 def _adjusted_probe(vectors: Tensor, targets: Tensor, num_classes: int) -> Tensor:
-    """min sum_b CE(x W^T + b + ln pi) + |W|^2 / 2: scikit-learn has no offsets, so its objective is written out."""
+    """min sum_b CE(x W^T + ln pi) + |W|^2 / 2: scikit-learn has no offsets, so its objective is written out."""
     from scipy.optimize import minimize
 
     x, y = vectors.cpu().double(), targets.cpu()
     offset = torch.log(torch.bincount(y, minlength=num_classes) / len(y)).double()
-    shape = (num_classes, x.shape[1] + 1)
+    shape = (num_classes, x.shape[1])
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        weight = torch.from_numpy(flat).reshape(shape).requires_grad_()
-        logits = x @ weight[:, :-1].T + weight[:, -1] + offset
-        loss = F.cross_entropy(logits, y, reduction="sum") + weight[:, :-1].square().sum() / 2
-        (gradient,) = torch.autograd.grad(loss, weight)
-        return loss.item() / len(y), gradient.flatten().numpy() / len(y)  # per image, as scikit-learn scales it
+        weight = torch.from_numpy(flat).reshape(shape)
+        logits = x @ weight.T + offset
+        excess = logits.softmax(1) - F.one_hot(y, num_classes)
+        loss = F.cross_entropy(logits, y, reduction="sum") + weight.square().sum() / 2
+        return loss.item() / len(y), (excess.T @ x + weight).flatten().numpy() / len(y)  # scaled as scikit-learn's
 
-    with torch.enable_grad():
-        found = minimize(
-            objective, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 100, "gtol": 1e-4}
-        )
+    limits = {"maxiter": 100, "gtol": 1e-4, "ftol": 64 * np.finfo(float).eps}  # scikit-learn's
+    found = minimize(objective, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options=limits)
     if not found.success:
         logger.info("The logit-adjusted linear probe stopped before convergence: %s.", found.message)
-    return torch.from_numpy(found.x.reshape(shape)[:, :-1].astype(np.float32))
+    return torch.from_numpy(found.x.reshape(shape).astype(np.float32))
 
 
 def adjust_logits(

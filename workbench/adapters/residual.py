@@ -3,8 +3,7 @@
 Chen et al., "AdaptFormer: Adapting Vision Transformers for Scalable Visual Recognition", NeurIPS 2022, arXiv
 2205.13535; Houlsby et al., "Parameter-Efficient Transfer Learning for NLP", ICML 2019, arXiv 1902.00751. The form with
 a LayerNorm of its own is that of Shi et al., "Long-Tail Learning with Foundation Model: Heavy Fine-Tuning Hurts", ICML
-2024, arXiv 2309.10019, authors' code shijxcs/LIFT @ 661ead9. AdaptFormer's original has no LayerNorm, a fixed scale of
-0.1 and kaiming_uniform_ initialisation.
+2024, arXiv 2309.10019, authors' code shijxcs/LIFT @ 661ead9.
 """
 
 from __future__ import annotations
@@ -59,6 +58,28 @@ class AdaptFormer(Bottleneck):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.scale * super().forward(x)
+
+
+class OriginalAdaptFormer(nn.Module):
+    """AdaptFormer as first published: no LayerNorm of its own, a fixed scale of 0.1, kaiming_uniform_ initialisation.
+
+    Placed as LIFT's. The authors train with dropout 0.1 inside the bottleneck, which is left out here: a method's tower
+    stays in eval mode. Parameters: (2r + 1) D + r.
+    """
+
+    def __init__(self, width: int, bottleneck: int, *, generator: torch.Generator, scale: float = 0.1) -> None:
+        super().__init__()
+        self.down_proj = nn.utils.skip_init(nn.Linear, width, bottleneck)
+        self.up_proj = nn.utils.skip_init(nn.Linear, bottleneck, width)
+        self.factor = scale
+        nn.init.kaiming_uniform_(self.down_proj.weight, a=math.sqrt(5), generator=generator)
+        for tensor in (self.down_proj.bias, self.up_proj.weight, self.up_proj.bias):
+            nn.init.zeros_(tensor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, T, D) -> (B, T, D), the branch without the residual."""
+        branch: Tensor = self.factor * self.up_proj(self.down_proj(x).relu())
+        return branch
 
 
 def bottleneck_width(num_classes: int, num_blocks: int, *, rounding: Literal["floor", "ceil"] = "floor") -> int:

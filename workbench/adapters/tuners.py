@@ -14,10 +14,21 @@ from torch import Tensor, nn
 from workbench.adapters.linear import LoRA, ScaleShift
 from workbench.adapters.masks import MaskedLinear, biases, block_range, norms
 from workbench.adapters.prompts import draw_prompts, with_prompts
-from workbench.adapters.residual import Adapter, AdaptFormer, bottleneck_width
+from workbench.adapters.residual import Adapter, AdaptFormer, OriginalAdaptFormer, bottleneck_width
 
 ALONE = ("none", "full", "partial", "arbitrary")  # say for every weight of a block whether it trains
-TOGETHER = ("adaptformer", "adapter", "lora", "bitfit", "layer_norm", "vpt_shallow", "vpt_deep", "ssf")
+TOGETHER = (
+    "adaptformer",
+    "adaptformer_original",
+    "adapter",
+    "lora",
+    "bitfit",
+    "layer_norm",
+    "vpt_shallow",
+    "vpt_deep",
+    "ssf",
+)
+RIVALS = (("vpt_shallow", "vpt_deep"), ("adaptformer", "adaptformer_original"))
 RESNET = ("none", "full", "ssf", "bitfit")  # what a tower without transformer blocks can take
 LINEARS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")  # in the order in which masks are drawn
 SCALED = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")  # layers that SSF follows
@@ -33,8 +44,9 @@ def tuner_names(tuner: str) -> tuple[str, ...]:
         )
     if len(names) > 1 and (alone := [name for name in names if name in ALONE]):
         raise ValueError(f"tuner={tuner!r}: {alone[0]!r} already says which weights train; it goes with no other.")
-    if len(set(names)) < len(names) or {"vpt_shallow", "vpt_deep"} <= set(names):
-        raise ValueError(f"tuner={tuner!r}: each part once, and VPT either shallow or deep.")
+    rivals = [pair for pair in RIVALS if set(pair) <= set(names)]
+    if len(set(names)) < len(names) or rivals:
+        raise ValueError(f"tuner={tuner!r}: each part once" + "".join(f", {a} or {b} but not both" for a, b in rivals))
     return names
 
 
@@ -89,8 +101,9 @@ class Tuner(nn.Module):
         if "vpt_deep" in names or "vpt_shallow" in names:
             for i in chosen if "vpt_deep" in names else chosen[:1]:
                 self.prompts[str(i)] = draw_prompts(prompts, width, backbone.patch_size, generator=generator)
-        if "adaptformer" in names:
-            self.adaptformer.update({str(i): AdaptFormer(width, rank, generator=generator) for i in chosen})
+        if "adaptformer" in names or "adaptformer_original" in names:
+            form = AdaptFormer if "adaptformer" in names else OriginalAdaptFormer
+            self.adaptformer.update({str(i): form(width, rank, generator=generator) for i in chosen})
         if "adapter" in names:
             self.adapter.update({str(i): Adapter(width, rank, generator=generator) for i in chosen})
         for i in chosen:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from workbench.adapters.masks import last_blocks
-from workbench.adapters.residual import AdaptFormer, bottleneck_width
+from workbench.adapters.residual import Adapter, AdaptFormer, OriginalAdaptFormer, bottleneck_width
 from workbench.backbones import load_backbone
 
 
@@ -111,3 +111,44 @@ def test_last_blocks_names_the_last_blocks_and_refuses_other_numbers() -> None:
             last_blocks(tower, count)
     with pytest.raises(ValueError, match="has no blocks"):
         last_blocks(load_backbone("resnet50_clip", "meta"), 1)
+
+
+def test_the_adapter_equals_the_recorded_one(golden: Callable[[str], Any], generator: torch.Generator) -> None:
+    case = golden("module_adapter")
+    adapter = Adapter(case.settings["dim"], case.settings["r"], generator=generator).double()
+    adapter.load_state_dict({name: case.tensor(f"param.{name}") for name in adapter.state_dict()}, strict=True)
+    x = case.tensor("in.x").requires_grad_()
+    y = adapter(x)
+    case.check(y, "out.y")
+    (y * case.tensor("in.upstream_grad")).sum().backward()
+    case.check(x.grad, "grad.x")
+    for name, parameter in adapter.named_parameters():
+        case.check(parameter.grad, f"grad.{name}")
+
+
+def test_the_original_adaptformer_equals_the_recorded_one(
+    golden: Callable[[str], Any], generator: torch.Generator
+) -> None:
+    case = golden("module_adaptformer_orig_none")
+    adapter = OriginalAdaptFormer(32, 4, generator=generator).double()
+    adapter.load_state_dict({name: case.tensor(f"param.{name}") for name in adapter.state_dict()}, strict=True)
+    case.check(adapter(case.tensor("in.x")), "out.y")
+    case.check(adapter(case.tensor("in.x")) + case.tensor("in.x"), "out.y_residual")
+
+
+def test_the_worked_example_of_the_original_in_the_reference(generator: torch.Generator) -> None:
+    adapter = OriginalAdaptFormer(4, 2, generator=generator)
+    with torch.no_grad():
+        adapter.down_proj.weight.copy_(torch.tensor([[0.1, -0.2, 0.3, -0.4], [0.5, 0.6, -0.7, 0.8]]))
+        adapter.down_proj.bias.copy_(torch.tensor([0.01, -0.02]))
+        adapter.up_proj.weight.copy_(torch.tensor([[0.2, -0.1], [0.3, 0.4], [-0.5, 0.6], [0.7, -0.8]]))
+        adapter.up_proj.bias.copy_(torch.tensor([0.05, 0.0, -0.05, 0.1]))
+    y = adapter(torch.tensor([[1.0, 2.0, 3.0, 4.0], [0.0, -1.0, 1.0, 0.5]]))
+    expected = torch.tensor([[-0.0228, 0.1112, 0.1618, -0.2124], [0.0112, 0.0093, -0.0205, 0.0317]])
+    torch.testing.assert_close(y, expected, atol=1e-6, rtol=0)
+    assert not torch.equal(adapter.down_proj.weight, OriginalAdaptFormer(4, 2, generator=generator).down_proj.weight)
+
+
+def test_the_paper_prints_a_ceiling_that_does_not_give_its_counts() -> None:
+    widths = [(100, 12, 8), (365, 12, 16), (1000, 12, 64), (8142, 12, 512)]  # 0.18, 0.32, 1.21, 9.47 M, not printed
+    assert [bottleneck_width(C, L, rounding="ceil") for C, L, _ in widths] == [r for _, _, r in widths]

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench lab stress reproduce real real-text
+.PHONY: demo test check bench lab stress reproduce real real-text real-tuners
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -30,12 +30,16 @@ stress: .venv/installed  ## 20 kills at random steps
 lab: .venv/installed  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
 
-reproduce: .venv/installed  ## the tables of README on the toybox world; resumable, about an hour on two cores
+reproduce: .venv/installed  ## the tables of README on the toybox world; resumable, hours on two cores
 	$(BIN)/python -m tests.toybox_calibration
 	$(BIN)/python -m tests.toybox_lift
+	$(BIN)/python -m tests.toybox_tables
 
 real: .venv/installed  ## the table of README on real photographs; resumable, more than an hour on two cores
 	$(BIN)/python -m tests.real_photos
 
 real-text: .venv/installed  ## LIFT begun from CLIP's vectors of class names, on real photographs; resumable, half an hour
 	$(BIN)/python -m tests.real_text
+
+real-tuners: .venv/installed  ## other tuners on real photographs, a short recipe; resumable, an hour on two cores
+	$(BIN)/python -m tests.real_tuners

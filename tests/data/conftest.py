@@ -32,7 +32,7 @@ def corpus(tmp_path: Path) -> Path:
     noise(7).save(odd / "rotated.jpg", exif=exif)
     noise(8, (1, 1)).save(odd / "1x1.png")
     noise(9).save(odd / "png_inside.jpg", format="PNG")
-    noise(10).save(odd / "SPACES and ünïcode, \"quotes\".JPG", format="JPEG")
+    noise(10).save(odd / 'SPACES and ünïcode, "quotes".JPG', format="JPEG")
     whole = io.BytesIO()
     noise(11, (200, 200)).save(whole, format="JPEG")
     (bad / "truncated.jpg").write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])

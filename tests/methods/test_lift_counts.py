@@ -1,4 +1,4 @@
-"""LIFT's parameter counts: the printed tables to the last digit, the recorded counts exactly, the formulas of Table 10."""
+"""LIFT's parameter counts: the printed tables to the last digit, recorded counts exactly, Table 10's formulas."""
 
 from __future__ import annotations
 

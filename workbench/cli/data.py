@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from workbench.progress import Bars
+
+if TYPE_CHECKING:
+    from workbench.data import GroupRule
 
 DESCRIPTION = """\
 A data set is a manifest: a list of paths and labels with splits, class names and the rule for many-, medium- and
@@ -24,6 +28,9 @@ IMPORT = """\
 Make a data set of your images. PATH is a folder (SPLIT/CLASS/image or CLASS/image), a list of `path label` lines, or a
 CSV with the columns split, path, label. No image is copied; each is decoded once, and every broken, doubled,
 unreadable or leaking file is reported. An interrupted import continues when it is repeated.
+
+With --as, PATH is the folder of a published benchmark's lists. Each must be the published one, by git's hash of the
+whole file; what differs is said, and nothing is written then. No image is needed for it.
 """
 
 IMPORT_EXAMPLES = """\
@@ -36,6 +43,10 @@ examples:
 
   somebody's list, whose split "val" is used as test, with thresholds of its own
     workbench data import lists/all.csv --root ~/images --name plants --split val=test --many-from 50 --few-to 10
+
+  Places-LT from its three lists, with LPT's group rule, and then its images
+    workbench data import ~/lists/Places_LT --as places_lt --few-to 20
+    workbench data check places_lt --root ~/places365
 """
 
 
@@ -54,7 +65,10 @@ def add_commands(commands: Any) -> None:
         formatter_class=raw,
     )
     make.add_argument("source", metavar="PATH")
-    make.add_argument("--name", required=True, help="what the data set will be called")
+    make.add_argument("--name", help="what the data set will be called (default with --as: the benchmark's name)")
+    make.add_argument(
+        "--as", dest="benchmark", metavar="BENCHMARK", help="places_lt, imagenet_lt, ... (`workbench data list`)"
+    )
     make.add_argument("--root", help="where listed paths start (default: PATH, or the folder it lies in)")
     make.add_argument(
         "--split", action="append", type=renamed, default=[], metavar="THEIRS=OURS", help="rename a split: val=test"
@@ -67,7 +81,7 @@ def add_commands(commands: Any) -> None:
     make.add_argument("--few-to", type=int, help="few-shot: at most so many training images (default 19)")
     make.add_argument("--out", default="data_manifests", help="folder of the manifest (default data_manifests)")
     make.add_argument("--workers", type=int, default=4, help="decoding threads (default 4)")
-    make.set_defaults(function=import_images)
+    make.set_defaults(function=import_images, usage_error=make.error)
 
     listing = verbs.add_parser(
         "list",
@@ -115,6 +129,10 @@ def import_images(arguments: argparse.Namespace) -> int:
     if arguments.many_from is not None or arguments.few_to is not None:
         bounds = {"many_from": arguments.many_from, "few_to": arguments.few_to}
         rule = wb.GroupRule(**{name: value for name, value in bounds.items() if value is not None})
+    if arguments.benchmark is not None:
+        return _import_benchmark(arguments, rule)
+    if arguments.name is None:
+        arguments.usage_error("import needs --name, or --as BENCHMARK.")
     with Bars() as bars:
         report = wb.import_dataset(
             arguments.source,
@@ -134,19 +152,68 @@ def import_images(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _import_benchmark(arguments: argparse.Namespace, rule: GroupRule | None) -> int:
+    from workbench.data import check_benchmark, import_benchmark_folders, read_benchmark
+
+    given = [name for name in ("root", "split", "val", "imbalance_ratio", "seed") if getattr(arguments, name)]
+    if given:
+        options = ", ".join("--" + name.replace("_", "-") for name in given)
+        arguments.usage_error(f"--as imports a benchmark as it was published; {options} would change it.")
+    facts = read_benchmark(arguments.benchmark)
+    name = arguments.name or facts.name
+    if facts.folders is not None:
+        if rule is not None:
+            arguments.usage_error(f"{facts.name} has no train split, so --many-from and --few-to have no meaning.")
+        with Bars() as bars:
+            report = import_benchmark_folders(
+                facts.name,
+                arguments.source,
+                name,
+                class_names=arguments.class_names,
+                out=arguments.out,
+                workers=arguments.workers,
+                on_step=bars.file,
+            )
+        print(report)
+        return 0
+    check = check_benchmark(facts.name, arguments.source)
+    print(check)
+    if check.differences:
+        return 1
+    toml = Path(arguments.out) / f"{name}.toml"
+    if toml.exists():
+        raise FileExistsError(f"{toml} exists and stays; choose another name with --name, or move its files away.")
+    manifest = check.to_manifest(name, rule=rule, class_names=arguments.class_names)
+    total = sum(len(split) for split in manifest.splits.values())
+    print(f"{name}: {total:,} images of {len(manifest.classes):,} classes -> {manifest.save(arguments.out)}")
+    print(f"`workbench data check {name} --root FOLDER` looks for the images.")
+    return 0
+
+
 def list_data_sets(arguments: argparse.Namespace) -> int:
     import workbench as wb
+    from workbench.data import benchmark_names, read_benchmark
 
-    for name in wb.Manifest.names():
+    names = wb.Manifest.names()
+    for name in names:
         manifest = wb.Manifest.load(name)
         sizes = ", ".join(f"{split} {len(rows):,}" for split, rows in manifest.splits.items())
-        print(f"{name:<24}{len(manifest.classes):>6} classes  {sizes}")
+        print(f"{name:<26}{len(manifest.classes):>6,} classes  {sizes}")
+    for name in benchmark_names():
+        if name not in names:
+            facts = read_benchmark(name)
+            what = "images" if facts.folders is not None else "lists"
+            print(f"{name:<26}{facts.num_classes:>6,} classes  needs {what}: `workbench data show {name}` says which")
     return 0
 
 
 def show_data_set(arguments: argparse.Namespace) -> int:
     import workbench as wb
+    from workbench.data import benchmark_names, read_benchmark
 
+    if arguments.name in benchmark_names() and arguments.name not in wb.Manifest.names():
+        print(read_benchmark(arguments.name))
+        return 0
     manifest = wb.Manifest.load(arguments.name)
     classes = manifest.classes
     print(f"{manifest.name}: {manifest.title}\nsource: {manifest.source or 'not stated'}\nlicence: {manifest.licence}")
@@ -154,6 +221,10 @@ def show_data_set(arguments: argparse.Namespace) -> int:
         print(f"{split:<6}{len(rows):>9,} images")
     if not manifest.has_validation:
         print("no validation split")
+    if "train" not in manifest.splits and classes.rule == wb.GroupRule():
+        print(f"{len(classes)} classes; no train split, so no shot groups")
+        print(f"sha256 {manifest.sha256}")
+        return 0
     sizes = f"{classes.counts.max()} to {classes.counts.min()} training images"
     print(f"{len(classes)} classes with {sizes} ({classes.rule})")
     for group in ("many", "medium", "few"):

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.progress import Bars
 
+from .shift import Shift
 from .training import add_machine, device_of
 
 if TYPE_CHECKING:
+    from workbench.data import Manifest
     from workbench.diagnostics.base import Result
     from workbench.features import Features
     from workbench.methods import Method
@@ -27,6 +29,10 @@ Accuracy for many-, medium- and few-shot classes with 95 % intervals, and how we
 split. Prints the tables and saves figures and tables (.pdf, .csv). Several runs are seeds of one method; --against sets
 a second method beside it, class by class on the same images. Features are kept in RUN/features, so a second report
 takes seconds.
+
+--data shows the same split of another data set beside it (domain shift). Its classes are those of the run by name; the
+images of others are left out and counted. --classes gives a table where one of its classes holds several of the run's:
+their probabilities are summed, and only classes of the table are decided between, on both data sets.
 """
 
 REPORT_EXAMPLES = """\
@@ -35,6 +41,8 @@ examples:
   workbench report runs/first --bank --cost              (also nearest neighbours, parameters, FLOPs, time)
   workbench report runs/lift-0 runs/lift-1 runs/lift-2 --against runs/full-0 runs/full-1 runs/full-2 --out lift-full
   workbench report runs/birds --split val --root /mnt/photos        (the images were moved since)
+  workbench report runs/first --data toybox_sketch                          (domain shift)
+  workbench report runs/imagenet --data shapes --data-root ~/shapes --classes sixteen.csv
 """
 
 EXTRACT = """\
@@ -67,6 +75,9 @@ def add_commands(commands: Any) -> None:
     )
     report.add_argument("runs", nargs="+", metavar="RUN", help="one run, or several seeds of the same method")
     report.add_argument("--against", nargs="+", default=[], metavar="RUN", help="compare with these (seeds in order)")
+    report.add_argument("--data", metavar="OTHER", help="also accuracy on this data set, on the same split")
+    report.add_argument("--data-root", help="where the images of --data are")
+    report.add_argument("--classes", metavar="MAP", help="CSV with the columns class (of --data) and run_class")
     report.add_argument("--out", help="folder for figures and tables (default: RUN/report of the first run)")
     report.add_argument(
         "--bank",
@@ -75,7 +86,7 @@ def add_commands(commands: Any) -> None:
     )
     report.add_argument("--cost", action="store_true", help="also parameters, FLOPs and milliseconds of the first run")
     _add_extraction(report)
-    report.set_defaults(function=report_runs)
+    report.set_defaults(function=report_runs, usage_error=report.error)
 
     extract = commands.add_parser(
         "extract",
@@ -134,19 +145,28 @@ class _Trained:
         views: Any,  # as `wb.extract` takes them; None is the method's own
         layer: Any = "head",
         per_class: int | None = None,
+        other: Manifest | None = None,
     ) -> tuple[Features, Path]:
-        """Features and their file: as they were saved before for the same request and weights, else computed."""
+        """Features and their file: as they were saved before for the same request and weights, else computed.
+
+        other: a data set with the run's classes in place of the run's own.
+        """
         import workbench as wb
 
         views = views or self.method.test_views
         limit = f"-{per_class}-per-class" if per_class else ""
-        file = self.run.path / "features" / f"{split}-{views}-{layer}{limit}.npz"
-        dataset = self.run.dataset(split, root=self.arguments.root, per_class=per_class)
+        if other is None:
+            dataset, prefix = self.run.dataset(split, root=self.arguments.root, per_class=per_class), ""
+        else:
+            dataset = wb.LongTailDataset(other, split, self.arguments.data_root, per_class=per_class)
+            prefix = f"{other.name}-"
+        file = self.run.path / "features" / f"{prefix}{split}-{views}-{layer}{limit}.npz"
         weights = self.run.weights_sha256
         if file.exists():
             try:
                 saved = wb.Features.load(file)
-                if saved.source["weights_sha256"] == weights:
+                made_of = (saved.source["weights_sha256"], saved.source["manifest_sha256"])
+                if made_of == (weights, dataset.manifest.sha256):
                     return saved, file
             except ValueError:
                 log.warning("%s is broken and is made again.", file)
@@ -174,21 +194,35 @@ def _check_finished(run: Run) -> None:
 def report_runs(arguments: argparse.Namespace) -> int:
     import workbench as wb
 
-    def of_split(trained: _Trained) -> Features:
-        return trained.features(arguments.split, views=arguments.views, per_class=arguments.per_class)[0]
-
+    if arguments.data is None and (arguments.data_root or arguments.classes):
+        arguments.usage_error("--data-root and --classes go with --data.")
     arm = [_Trained(path, arguments) for path in arguments.runs]
     other = [_Trained(path, arguments) for path in arguments.against]
-    found, against = ([of_split(trained) for trained in several] for several in (arm, other))
-    results: dict[str, Result] = {
-        "groups": wb.group_report(found, compare=against or None, names=_names(arm, other)),
-        "separability": wb.separability(found[0]),
-    }
+    shift = None if arguments.data is None else Shift(arm[0].run, arguments)
+
+    def seen(manifest: Manifest | None = None) -> list[list[Features]]:
+        request = {"views": arguments.views, "per_class": arguments.per_class, "other": manifest}
+        return [[each.features(arguments.split, **request)[0] for each in several] for several in (arm, other)]
+
+    def groups(arms: list[list[Features]]) -> Result:
+        found, against = arms if shift is None else [[shift.asked(one) for one in several] for several in arms]
+        return wb.group_report(found, compare=against or None, names=_names(arm, other))
+
+    own = seen()
+    results: dict[str, Result] = {"groups": groups(own)}
+    titles: dict[str, str] = {}
+    if shift is not None:
+        away = f"groups-{shift.manifest.name}"
+        results[away] = groups(seen(shift.manifest))
+        titles = {"groups": f"{arm[0].run.config['train']['manifest']}, {arguments.split}:", away: str(shift)}
+    results["separability"] = wb.separability(own[0][0])
     if arguments.bank:
         results["knn"] = _neighbours(arm[0], arguments)
     if arguments.cost:
         results["cost"] = wb.cost(arm[0].method)
-    for result in results.values():
+    for name, result in results.items():
+        if name in titles:
+            print(titles[name], end="\n\n")
         print(result, end="\n\n")
     out = Path(arguments.out) if arguments.out else arm[0].run.path / "report"
     for name, result in results.items():

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from .cifar import Cifar100, file_of, has_batches
 from .classes import Classes
 from .manifest import Manifest, resolve_inside
 from .pictures import PICTURES, Pictures
@@ -97,8 +98,12 @@ def _orientation(image: Image.Image) -> int:
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
     turns = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
         8: Image.Transpose.ROTATE_90,
     }
     return image.transpose(turns[orientation]) if orientation in turns else image
@@ -122,7 +127,7 @@ class LongTailDataset(Dataset[tuple[torch.Tensor, int]]):
         seed: int = 0,
         per_class: int | None = None,
     ) -> None:
-        """`root`: folder where the manifest's paths start (kind "files"); `per_class`: keep so many first images."""
+        """`root`: folder where the manifest's paths start, or that holds CIFAR-100; `per_class`: keep so many first."""
         self.manifest, self.split, self.seed, self.per_class = manifest, split, seed, per_class
         rows = manifest.split(split)
         if seed < 0:
@@ -130,12 +135,15 @@ class LongTailDataset(Dataset[tuple[torch.Tensor, int]]):
         if per_class is not None and per_class < 1:
             raise ValueError(f"per_class={per_class}: keep at least one image of each class, or None for all.")
         self.root: Path | None = None
-        if manifest.kind == "files":
+        if manifest.kind in ("files", "cifar100"):
             if root is None:
-                raise ValueError(f"{manifest.name} consists of image files: pass root=, where its paths start.")
+                where = "where its paths start" if manifest.kind == "files" else "the folder that CIFAR-100 lies in"
+                raise ValueError(f"{manifest.name} consists of image files: pass root= (--root), {where}.")
             self.root = Path(root).expanduser().resolve()
             if not self.root.is_dir():
                 raise FileNotFoundError(f"root {self.root} is not a folder; the images of {manifest.name} lie there.")
+            if manifest.kind == "cifar100":
+                has_batches(self.root)
         keep = np.arange(len(rows)) if per_class is None else _first_of_each(rows.labels, per_class)
         self._rows = keep  # (N,) of the whole split
         self.ids: np.ndarray = rows.paths[keep]  # (N,) str
@@ -188,6 +196,8 @@ class LongTailDataset(Dataset[tuple[torch.Tensor, int]]):
         if self._pictures is not None:
             return self._pictures.image(int(self._rows[index]))
         key = str(self.ids[index])
+        if self.manifest.kind == "cifar100":
+            key = file_of(key)
         assert self.root is not None
         try:
             return read_image(resolve_inside(self.root, key))
@@ -210,8 +220,10 @@ class LongTailDataset(Dataset[tuple[torch.Tensor, int]]):
 
     @cached_property
     def _pictures(self) -> Pictures | None:
-        kind = self.manifest.kind
-        return None if kind == "files" else PICTURES[kind](self.manifest.split(self.split))
+        rows = self.manifest.split(self.split)
+        if self.root is None:
+            return PICTURES[self.manifest.kind](rows)
+        return Cifar100(rows, self.root) if self.manifest.kind == "cifar100" and has_batches(self.root) else None
 
     def mask(self, index: int) -> np.ndarray | None:
         """The true foreground (H, W) bool of an image where it is known (the toybox), else None."""
@@ -228,9 +240,13 @@ class LongTailDataset(Dataset[tuple[torch.Tensor, int]]):
         """A JSON record from which `from_spec` builds an equal data set."""
         path = None if self.manifest.path is None else str(self.manifest.path.resolve())
         return {
-            "manifest": self.manifest.name, "manifest_path": path, "manifest_sha256": self.manifest.sha256,
-            "split": self.split, "root": None if self.root is None else str(self.root),
-            "per_class": self.per_class, "seed": self.seed,
+            "manifest": self.manifest.name,
+            "manifest_path": path,
+            "manifest_sha256": self.manifest.sha256,
+            "split": self.split,
+            "root": None if self.root is None else str(self.root),
+            "per_class": self.per_class,
+            "seed": self.seed,
             "preprocessing": None if self.preprocessing is None else self.preprocessing.spec(),
         }
 

@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from .benchmarks import benchmark_names, read_benchmark
 from .classes import Classes as Classes
 from .classes import GroupRule as GroupRule
 from .classes import read_only
 
 FORMAT = 1  # raised when a reader of the previous format would misread the files
-KINDS = ("files", "digits", "toybox")
+KINDS = ("files", "digits", "toybox", "cifar100")
 
 
 def exponential_counts(largest: int, num_classes: int, imbalance_ratio: float) -> np.ndarray:
@@ -86,7 +87,7 @@ class Manifest:
     title: str
     licence: str
     source: str
-    kind: str  # "files": rows are paths under a root; "digits", "toybox": rows are keys of pictures that need no files
+    kind: str  # "files": rows are paths under a root; "cifar100": keys of its images; "digits", "toybox": need no files
     splits: dict[str, Split]
     classes: Classes
     texts: dict[str, list[str]] | None = None  # class name -> sentences about the class
@@ -254,9 +255,18 @@ def _find(name_or_path: str | Path) -> Path:
     for folder in _folders():
         if (folder / f"{name_or_path}.toml").is_file():
             return folder / f"{name_or_path}.toml"
+    if name_or_path in benchmark_names():
+        facts = read_benchmark(str(name_or_path))
+        raise FileNotFoundError(
+            f"{facts.name} ({facts.title}) is known but not at hand: it needs {facts.needs}. With these in a folder, "
+            f"type: {facts.command}"
+        )
+    known = Manifest.names()
+    more = [name for name in benchmark_names() if name not in known]
     raise FileNotFoundError(
-        f"no manifest named {name_or_path!r}; known are {', '.join(Manifest.names()) or 'none'}. Looked in "
-        f"{', '.join(str(folder) for folder in _folders())}. `workbench data import` makes one of your own images."
+        f"no manifest named {name_or_path!r}; known are {', '.join(known)}, and with lists or images of your own "
+        f"{', '.join(more) or 'no other'}. Looked in {', '.join(map(str, _folders()))}. "
+        "`workbench data import` makes one of your own images."
     )
 
 
@@ -303,7 +313,10 @@ def _read(path: Path) -> Manifest:
         texts = _read_texts(path, record["texts"]["sha256"]) if "texts" in record else None
         manifest = Manifest(
             **{key: str(record[key]) for key in ("name", "title", "licence", "source", "kind")},
-            splits=splits, classes=Classes(tuple(names), counts, rule, record.get("taxonomy")), texts=texts, path=path,
+            splits=splits,
+            classes=Classes(tuple(names), counts, rule, record.get("taxonomy")),
+            texts=texts,
+            path=path,
         )
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, gzip.BadGzipFile, EOFError, csv.Error) as error:
         raise ValueError(f"{path}: not a readable manifest ({error}); see data_manifests/README.md.") from error

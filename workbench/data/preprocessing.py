@@ -141,8 +141,10 @@ class _Pipeline:
             steps.append(transforms.RandomResizedCrop(p.size, p.scale, interpolation=mode, antialias=True))
         elif p.crop != "none":
             crop = {
-                "centre": transforms.CenterCrop, "random": transforms.RandomCrop,
-                "five": transforms.FiveCrop, "ten": transforms.TenCrop,
+                "centre": transforms.CenterCrop,
+                "random": transforms.RandomCrop,
+                "five": transforms.FiveCrop,
+                "ten": transforms.TenCrop,
             }[p.crop]
             steps.append(crop(p.size))
         if "flip" in p.augmentations:
@@ -176,8 +178,14 @@ def evaluation_preprocessing(
 ) -> Preprocessing:
     """Resize the shorter side (default round(size * 256 / 224)) and take the central size x size pixels."""
     return Preprocessing(
-        name=f"evaluation-{size}", size=size, resize=round(size * 256 / 224) if resize is None else resize,
-        resize_mode="shorter", crop="centre", interpolation=interpolation, mean=mean, std=std,
+        name=f"evaluation-{size}",
+        size=size,
+        resize=round(size * 256 / 224) if resize is None else resize,
+        resize_mode="shorter",
+        crop="centre",
+        interpolation=interpolation,
+        mean=mean,
+        std=std,
     )
 
 
@@ -191,8 +199,16 @@ def training_preprocessing(
 ) -> Preprocessing:
     """A random part of the image, resized to size x size, mirrored half of the time."""
     return Preprocessing(
-        name=f"training-{size}", size=size, resize=None, resize_mode="shorter", crop="random_resized", scale=scale,
-        interpolation=interpolation, mean=mean, std=std, augmentations=("flip",),
+        name=f"training-{size}",
+        size=size,
+        resize=None,
+        resize_mode="shorter",
+        crop="random_resized",
+        scale=scale,
+        interpolation=interpolation,
+        mean=mean,
+        std=std,
+        augmentations=("flip",),
     )
 
 

@@ -32,7 +32,7 @@ def read_source(
     """Rows of a folder, a list, a CSV, or of one list per split; `rename` maps the source's split names to ours."""
     if isinstance(source, Mapping):
         base = root or next(iter(source.values())).parent
-        rows = Rows(base, {split: _read_list(path) for split, path in source.items()})
+        rows = Rows(base, {split: read_list(path) for split, path in source.items()})
     elif source.is_dir():
         rows = _read_folders(source, root or source, rename)
     elif not source.is_file():
@@ -42,7 +42,7 @@ def read_source(
         if class_names is None and (source.parent / "classes.csv").is_file():
             class_names = source.parent / "classes.csv"
     else:
-        rows = Rows(root or source.parent, {"train": _read_list(source)})
+        rows = Rows(root or source.parent, {"train": read_list(source)})
     if not rows.root.is_dir():
         raise FileNotFoundError(f"root {rows.root} is not a folder; it is where the listed paths start.")
     unknown = [name for name in rename if name not in rows.splits]
@@ -54,7 +54,7 @@ def read_source(
     rows.splits = dict(zip(renamed, rows.splits.values(), strict=True))
     rows.outside = [(rename.get(split, split), path) for split, path in rows.outside]
     if class_names is not None:
-        rows.names = _read_names(class_names, rows.names)
+        rows.names = read_names(class_names, rows.names)
     _check_labels(rows)
     return rows
 
@@ -71,7 +71,7 @@ def _check_labels(rows: Rows) -> None:
                 raise ValueError(f"{path!r} is listed with the labels {seen[path]} and {label}; correct the source.")
 
 
-def _read_list(path: Path) -> list[tuple[str, int]]:
+def read_list(path: Path) -> list[tuple[str, int]]:
     rows = []
     text = path.read_text("utf-8", errors="surrogateescape").removeprefix("\ufeff")
     for number, line in enumerate(text.split("\n"), start=1):
@@ -106,7 +106,7 @@ def _label(text: str | None, where: str) -> int:
         raise ValueError(f"{where}: label {text!r} is not an integer; names of classes go into another file.") from None
 
 
-def _read_names(path: Path, folders: list[str] | None) -> list[str]:
+def read_names(path: Path, folders: list[str] | None) -> list[str]:
     """Class names: a CSV with label and name, or one name per line in label order, or `folder name` lines."""
     text = path.read_text("utf-8-sig")
     if path.name.endswith(".csv"):

@@ -1,6 +1,9 @@
-"""Subsets: validation images out of train, a long tail out of a fuller set, and `digits_lt`, made of both."""
+"""Subsets: validation images out of train, a long tail out of a fuller set, both in `digits_lt`; fewer classes."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -47,6 +50,40 @@ def long_tail(train: Split, ratio: float, num_classes: int, *, generator: np.ran
     for label in range(num_classes):
         kept[generator.permutation(np.flatnonzero(train.labels == label))[: counts[label]]] = True
     return _rows(train, kept)
+
+
+def choose_classes(manifest: Manifest, labels: Sequence[int]) -> Manifest:
+    """The same data set with fewer classes, in the order given, under the name "<name>_<number>_classes".
+
+    Every image of a chosen class stays, with its group: the counts that decide are subset too. Group rules by ranges of
+    class indices have no meaning in a part of the classes and are refused, as are repeated and unknown labels.
+    """
+    old = manifest.classes
+    chosen = [int(label) for label in labels]
+    if len(chosen) < 2 or len(set(chosen)) < len(chosen) or not all(0 <= label < len(old) for label in chosen):
+        raise ValueError(f"labels={chosen}: choose at least two different ones of 0 to {len(old) - 1}.")
+    if old.rule.ranges is not None:
+        raise ValueError(f"{manifest.name} has groups by class index ({old.rule}), which a part of its classes lacks.")
+    new = np.full(len(old), -1)
+    new[chosen] = np.arange(len(chosen))
+    splits = {}
+    for name, split in manifest.splits.items():
+        kept = _rows(split, new[split.labels] >= 0)
+        splits[name] = Split(kept.paths, new[kept.labels])
+    names = tuple(old.names[label] for label in chosen)
+    reference = old.rule.reference_counts
+    rule = replace(old.rule, reference_counts=None if reference is None else tuple(reference[k] for k in chosen))
+    levels = None if old.taxonomy is None else {level: nodes[chosen] for level, nodes in old.taxonomy.items()}
+    texts = None if manifest.texts is None else {name: manifest.texts[name] for name in names if name in manifest.texts}
+    return replace(
+        manifest,
+        name=f"{manifest.name}_{len(chosen)}_classes",
+        title=f"{manifest.title}, {len(chosen)} of {len(old)} classes",
+        splits=splits,
+        classes=Classes(names, old.counts[chosen], rule, levels),
+        texts=texts,
+        path=None,
+    )
 
 
 def _rows(split: Split, keep: np.ndarray) -> Split:

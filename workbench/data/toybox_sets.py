@@ -14,9 +14,7 @@ STARTS = {"train": 0, "val": 1_000_000, "test": 2_000_000}  # of the image numbe
 TIED = 3  # every third class has a background of its own in `toybox_lt(correlation=)`
 
 
-def toybox_lt(
-    *, largest: int = LARGEST, ratio: float = RATIO, correlation: float = 0.0, seed: int = 0
-) -> Manifest:
+def toybox_lt(*, largest: int = LARGEST, ratio: float = RATIO, correlation: float = 0.0, seed: int = 0) -> Manifest:
     """60 classes of toys, 300 to 3 training images (ratio 100): 14 many-, 21 medium- and 25 few-shot; 10 val, 50 test.
 
     Args:

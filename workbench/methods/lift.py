@@ -81,8 +81,10 @@ class LIFTConfig:
 
     def __post_init__(self) -> None:
         tuner_names(self.tuner)
-        if isinstance(self.blocks, list):  # as JSON has it
-            object.__setattr__(self, "blocks", tuple(self.blocks))
+        if isinstance(self.blocks, list | tuple) and len(self.blocks) == 2:  # a list as JSON has it
+            object.__setattr__(self, "blocks", (int(self.blocks[0]), int(self.blocks[1])))
+        elif not isinstance(self.blocks, int | None):
+            raise ValueError(f"blocks={self.blocks!r}: give a number of last blocks, or a pair such as [0, 6].")
         check_choice("head", self.head, tuple(HEADS))
         check_choice("loss", self.loss, (*LOSSES, *COSINE_LOSSES))
         check_choice("bottleneck_rounding", self.bottleneck_rounding, ("floor", "ceil"))

@@ -27,11 +27,17 @@ if TYPE_CHECKING:
     from workbench.data import Preprocessing as Preprocessing
     from workbench.data import import_dataset as import_dataset
     from workbench.diagnostics.accuracy import group_report as group_report
+    from workbench.diagnostics.adapter_scales import adapter_scales as adapter_scales
     from workbench.diagnostics.changes import changes as changes
+    from workbench.diagnostics.convergence import convergence as convergence
     from workbench.diagnostics.cost import cost as cost
+    from workbench.diagnostics.ensemble_curve import expansion_curve as expansion_curve
     from workbench.diagnostics.intra_class import intra_class_distances as intra_class_distances
     from workbench.diagnostics.knn import knn_accuracy as knn_accuracy
+    from workbench.diagnostics.projection import project as project
     from workbench.diagnostics.separability import separability as separability
+    from workbench.diagnostics.similarity import class_similarity as class_similarity
+    from workbench.diagnostics.weight_norms import weight_norms as weight_norms
     from workbench.features import Features as Features
     from workbench.features import extract as extract
     from workbench.methods import METHODS as METHODS
@@ -48,11 +54,17 @@ _HOMES = {
     "workbench.backbones": ("load_backbone", "load_class_vectors", "load_text_tower"),
     "workbench.data": ("Classes", "GroupRule", "LongTailDataset", "Manifest", "Preprocessing", "import_dataset"),
     "workbench.diagnostics.accuracy": ("group_report",),
+    "workbench.diagnostics.adapter_scales": ("adapter_scales",),
     "workbench.diagnostics.changes": ("changes",),
+    "workbench.diagnostics.convergence": ("convergence",),
     "workbench.diagnostics.cost": ("cost",),
+    "workbench.diagnostics.ensemble_curve": ("expansion_curve",),
     "workbench.diagnostics.intra_class": ("intra_class_distances",),
     "workbench.diagnostics.knn": ("knn_accuracy",),
+    "workbench.diagnostics.projection": ("project",),
     "workbench.diagnostics.separability": ("separability",),
+    "workbench.diagnostics.similarity": ("class_similarity",),
+    "workbench.diagnostics.weight_norms": ("weight_norms",),
     "workbench.features": ("Features", "extract"),
     "workbench.methods": ("METHODS", "Stage", "create_method"),
     "workbench.progress": ("Bars",),

@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
+import atexit
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from torch import nn
 
-from workbench.diagnostics import accuracy, changes, cost, intra_class, knn, separability
+from workbench.adapters.residual import AdaptFormer
+from workbench.data import Classes
+from workbench.diagnostics import (
+    accuracy,
+    adapter_scales,
+    changes,
+    convergence,
+    cost,
+    ensemble_curve,
+    intra_class,
+    knn,
+    projection,
+    separability,
+    similarity,
+    weight_norms,
+)
 from workbench.diagnostics.base import Result
 from workbench.features import Features
+from workbench.heads import CosineHead
+from workbench.methods import Method
+from workbench.runs import Run
 
 Make = Callable[..., Features]
+FOLDER = tempfile.TemporaryDirectory()
+atexit.register(FOLDER.cleanup)
 
 
 class Probe(nn.Module):
@@ -30,9 +54,68 @@ class Probe(nn.Module):
         return self.head(self.tower(images).mean(dim=(2, 3)))
 
 
+class Adapted(Method):
+    """A method of twelve AdaptFormers and a classifier, in place of a trained one."""
+
+    name = "adapted"
+    options = {}  # type: ignore[assignment]  # noqa: RUF012
+
+    def __init__(self, seed: int = 0, *, blocks: tuple[int, ...] = tuple(range(12))) -> None:
+        super().__init__(nn.Identity(), CLASSES, None, seed=seed)  # type: ignore[arg-type]
+        generator = torch.Generator().manual_seed(seed)
+        self.adapters = nn.ModuleDict({str(i): AdaptFormer(8, 2, generator=generator) for i in blocks})
+        self.head = CosineHead(8, len(CLASSES), generator=generator)
+        with torch.no_grad():
+            for i, adapter in zip(blocks, self.adapters.values(), strict=True):
+                adapter.scale.fill_(1 + 0.1 * i + 0.05 * seed)
+                adapter.up_proj.weight.fill_(0.25)
+            self.head.weight *= torch.linspace(2, 1, len(CLASSES))[:, None]
+
+
+CLASSES = Classes(tuple(f"class {c}" for c in range(12)), np.array([500, 300, 150, 101, 100, 60, 40, 20, 19, 10, 5, 2]))
+
+
+def trained_run(name: str, *, epochs: tuple[int, ...] = (3,), val: bool = True, classes: Classes = CLASSES) -> Run:
+    """A run folder with a metrics.csv and no weights: stages of so many epochs, losses 1, 1/2, 1/3, ..."""
+    config = {"method": "lift", "options": {}, "seed": 0, "train": {"manifest": "clusters"}}
+    run = Run.create(Path(tempfile.mkdtemp(dir=FOLDER.name)) / name, config, classes)
+    rows = []
+    for stage, number in enumerate(epochs):
+        for epoch in range(number):
+            step = len(rows) + 1
+            row = {"stage": f"stage {stage}", "epoch": epoch, "lr": 0.1, "loss": 1 / step}
+            for split, share in (("train", 1.0), ("val", 0.9))[: 1 + val]:
+                values = {"all": 0.5, "many": 0.9, "medium": 0.6, "few": 0.1 * step, "mean_class": 0.5}
+                row |= {f"{split}_{group}": share * value for group, value in values.items()}
+            rows.append(row)
+    run.write_metrics(rows)
+    run.set_status("finished")
+    return run
+
+
+def clusters(number: int, make: Make) -> list[Features]:
+    """The same images of data set a under two methods, and others of data set b."""
+    found = []
+    for manifest, method in (("a", "lift"), ("a", "vpt"), ("b", "lift"))[:number]:
+        features = make(int(manifest == "b"))
+        object.__setattr__(features, "source", features.source | {"manifest": manifest, "method": method})
+        found.append(features)
+    return found
+
+
 EXAMPLES: dict[str, Callable[[Make], Result]] = {
+    "adapter_scales": lambda make: adapter_scales.adapter_scales(
+        {"LIFT $x$": [Adapted(0), Adapted(1)], "last blocks": Adapted(2, blocks=(10, 11))}
+    ),
     "changes": lambda make: changes.changes(make(0), make(1), names=("linear probe", "LIFT")),
+    "class_similarity": lambda make: similarity.class_similarity(make(0)),
+    "convergence": lambda make: convergence.convergence(
+        {"LIFT $x$": trained_run("a"), "LPT": trained_run("b", epochs=(2, 3))}
+    ),
     "cost": lambda make: cost.cost(Probe()),
+    "expansion_curve": lambda make: ensemble_curve.expansion_curve(
+        {e: [make(e), make(e + 100)] for e in range(0, 49, 4)}, patch_size=16
+    ),
     "group_report": lambda make: accuracy.group_report(
         [make(0), make(1)], compare=[make(2), make(3)], names=("LIFT", "full fine-tuning")
     ),
@@ -42,5 +125,7 @@ EXAMPLES: dict[str, Callable[[Make], Result]] = {
     "knn_accuracy": lambda make: knn.knn_accuracy(
         make(0, split="train", images=(40,) * 6 + (5,) * 6), make(1), k=(1, 5, 20)
     ),
+    "project": lambda make: projection.project(*clusters(3, make)),
     "separability": lambda make: separability.separability(make(0)),
+    "weight_norms": lambda make: weight_norms.weight_norms(Adapted()),
 }

@@ -33,6 +33,30 @@ def isotropic(images: int, *, split: str, seed: int, noise: float = 1.0) -> Feat
     )
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_the_published_variant_equals_the_authors_notebook(golden: Callable, split: str) -> None:
+    case = golden("lift_notebook")
+
+    def part(name: str) -> Features:
+        labels = case.arrays[f"in.{name}_y"]
+        return Features(
+            vectors=case.arrays[f"in.{name}_x"].astype(np.float32),
+            logits=None,
+            predicted=labels,
+            confidence=np.ones(len(labels), np.float32),
+            labels=labels,
+            ids=np.array([f"{name}/{i}" for i in range(len(labels))]),
+            classes=Classes(tuple("abcdefghi"), case.arrays["in.train_counts"]),
+        )
+
+    result = intra_class_distances(part("train"), part("test"))
+    distances, labels = result.distances["published", split], result.labels["published", split]
+    for c in range(9):
+        case.check(np.sort(distances[labels == c]), f"out.nb.{split}_intra_dist_class{c}")
+    for group, short in (("many", "many"), ("medium", "med"), ("few", "few")):
+        case.check(result.of_group(group, split, "published").mean(), f"out.nb.{split}_{short}_mean_dist")
+
+
 def test_a_distance_is_one_minus_cosine_to_the_mean_of_its_class(make_features: Make) -> None:
     train, test = make_features(0, split="train"), make_features(1)
     result = intra_class_distances(train, test)

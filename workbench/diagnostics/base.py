@@ -30,12 +30,18 @@ if TYPE_CHECKING:
 
 # Function that computes each diagnostic, by name.
 DIAGNOSTICS = {
+    "adapter_scales": "workbench.diagnostics.adapter_scales:adapter_scales",
     "changes": "workbench.diagnostics.changes:changes",
+    "class_similarity": "workbench.diagnostics.similarity:class_similarity",
+    "convergence": "workbench.diagnostics.convergence:convergence",
     "cost": "workbench.diagnostics.cost:cost",
+    "expansion_curve": "workbench.diagnostics.ensemble_curve:expansion_curve",
     "group_report": "workbench.diagnostics.accuracy:group_report",
     "intra_class_distances": "workbench.diagnostics.intra_class:intra_class_distances",
     "knn_accuracy": "workbench.diagnostics.knn:knn_accuracy",
+    "project": "workbench.diagnostics.projection:project",
     "separability": "workbench.diagnostics.separability:separability",
+    "weight_norms": "workbench.diagnostics.weight_norms:weight_norms",
 }
 
 GROUP_ORDER = ("many", "medium", "few")
@@ -146,6 +152,22 @@ def scatter_by_frequency(
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("class, most training images first")
     dress(ax)
+
+
+def legend_beside(ax: Axes, **legend_kw: Any) -> None:
+    """The legend of the axes, to the right of them; dollar signs in labels stay text."""
+    place = {"alignment": "left", "loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+    legend = ax.legend(**(place | legend_kw))
+    for text in (legend.get_title(), *legend.get_texts()):
+        text.set_parse_math(False)
+
+
+def caption_below(ax: Axes, text: str) -> None:
+    """A caveat under the label of the x axis, in small grey type; dollar signs in it stay text."""
+    ax.annotate(
+        text, (0, 0), (0, -3), xycoords=("axes fraction", ax.xaxis.label), textcoords="offset points", va="top",
+        fontsize="small", color=MUTED, annotation_clip=False, parse_math=False,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -290,3 +312,12 @@ def percent(value: float, low: float = math.nan, high: float = math.nan, *, sign
     form = "+.1f" if sign else ".1f"
     interval = "" if math.isnan(low) else f" [{100 * low:{form}}, {100 * high:{form}}]"
     return f"{100 * value:{form}}{interval}"
+
+
+def plain(text: str, letters: int) -> str:
+    """On one line and not longer than so many letters, cut in the middle: "striped r…een star"."""
+    text = " ".join(text.split())
+    if len(text) <= letters:
+        return text
+    left = letters // 2
+    return f"{text[:left]}\N{HORIZONTAL ELLIPSIS}{text[len(text) - (letters - left - 1) :]}"

@@ -26,6 +26,7 @@ from .base import (
     Result,
     dress,
     figure_style,
+    plain,
     same_classes,
 )
 
@@ -180,7 +181,7 @@ class Changes(Result):
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{abs(value):g}"))
         ax.set_yticks(range(len(_ROWS)), ticks)
         ax.tick_params(axis="y", length=0)
-        ax.set_xlabel(f"images, from {_plain(self.arms[0], 32)} to {_plain(self.arms[1], 32)}", parse_math=False)
+        ax.set_xlabel(f"images, from {plain(self.arms[0], 32)} to {plain(self.arms[1], 32)}", parse_math=False)
         handles = [
             Patch(facecolor="none", edgecolor=INK, label=KINDS["broken"]),
             Patch(facecolor=INK, edgecolor=INK, label=KINDS["fixed"]),
@@ -235,7 +236,7 @@ class Changes(Result):
                     spine.set(color=GROUP_COLOURS[shot], linewidth=1.6)
                 ax.set_title(self._title(row), fontsize=CAPTION_SIZE - 1, loc="left", pad=3, parse_math=False)
             what = f"{len(shown)} of {len(rows)} images, {KINDS[kind]}, largest move of confidence first"
-            arms = " \N{RIGHTWARDS ARROW} ".join(_plain(arm, 32) for arm in self.arms)
+            arms = " \N{RIGHTWARDS ARROW} ".join(plain(arm, 32) for arm in self.arms)
             heading = figure.suptitle(
                 f"{what}\ntrue class, {arms}", x=0.01, ha="left", fontsize=FONT_SIZE, linespacing=1.4
             )
@@ -245,10 +246,10 @@ class Changes(Result):
 
     def _title(self, row: int) -> str:
         """Three lines: the true class, the decision before, the decision after, each with its confidence in percent."""
-        lines = [_plain(self.class_names[self.labels[row]], _LETTERS + 2)]
+        lines = [plain(self.class_names[self.labels[row]], _LETTERS + 2)]
         for arm, arrow in ((0, ""), (1, "\N{RIGHTWARDS ARROW} ")):
             mark = "\N{CHECK MARK}" if self.predicted[arm, row] == self.labels[row] else "\N{BALLOT X}"
-            name = _plain(self.class_names[self.predicted[arm, row]], _LETTERS - 4 - len(arrow))
+            name = plain(self.class_names[self.predicted[arm, row]], _LETTERS - 4 - len(arrow))
             lines.append(f"{arrow}{mark} {name} {100 * self.confidence[arm, row]:.0f}%")
         return "\n".join(lines)
 
@@ -314,12 +315,3 @@ def changes(before: Features, after: Features, *, names: tuple[str, str] = ("bef
 def mcnemar(fixed: int, broken: int) -> float:
     """Two-sided p of the exact McNemar test: fixed is Binomial(fixed + broken, 1/2) when neither method is better."""
     return min(1.0, 2 * float(special.bdtr(min(fixed, broken), fixed + broken, 0.5)))
-
-
-def _plain(text: str, letters: int) -> str:
-    """On one line and not longer than so many letters, cut in the middle: "striped r…een star"."""
-    text = " ".join(text.split())
-    if len(text) <= letters:
-        return text
-    left = letters // 2
-    return f"{text[:left]}\N{HORIZONTAL ELLIPSIS}{text[len(text) - (letters - left - 1) :]}"

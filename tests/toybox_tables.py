@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -86,26 +87,35 @@ def fit(out: Path, options: dict[str, Any], lr: float, seed: int, epochs: int) -
     return wb.fit(method, train, val, out=out, seed=seed, stages=stages, existing="continue")
 
 
-def choose_lr(name: str, *, out: Path) -> float:
-    """The lr of GRID that climbing from 0.01 ends at."""
+def climb(score: Callable[[float], float]) -> tuple[float, dict[float, float]]:
+    """The lr of GRID that climbing from the paper's 0.01 ends at, and the score of each that was tried."""
     scores: dict[float, float] = {}
 
-    def score(place: int) -> float:
+    def at(place: int) -> float:
         lr = GRID[place]
         if lr not in scores:
-            run = fit(out / "search" / f"{name}-lr{lr}", ARMS[name], lr, SEEDS[0], 1)
-            scores[lr] = float(run.metrics["val_mean_class"].iloc[-1])
+            scores[lr] = score(lr)
         return scores[lr]
 
     place = GRID.index(0.01)
     while True:
-        best = max((p for p in (place - 1, place, place + 1) if 0 <= p < len(GRID)), key=score)
+        best = max((p for p in (place - 1, place, place + 1) if 0 <= p < len(GRID)), key=at)
         if best == place:
-            break
+            return GRID[place], scores
         place = best
-    tried = ", ".join(f"{lr}: {100 * scores[lr]:.1f}" for lr in sorted(scores))
-    print(f"{name}: lr {GRID[place]} (val after one epoch, %: {tried})", flush=True)
-    return GRID[place]
+
+
+def choose_lr(name: str, *, out: Path) -> float:
+    """The lr with which an arm does best on val after one epoch with seed 0."""
+
+    def score(lr: float) -> float:
+        run = fit(out / "search" / f"{name}-lr{lr}", ARMS[name], lr, SEEDS[0], 1)
+        return float(run.metrics["val_mean_class"].iloc[-1])
+
+    lr, scores = climb(score)
+    tried = ", ".join(f"{each}: {100 * scores[each]:.1f}" for each in sorted(scores))
+    print(f"{name}: lr {lr} (val after one epoch, %: {tried})", flush=True)
+    return lr
 
 
 def measure(job: tuple[str, float, int], *, out: Path) -> wb.Features:

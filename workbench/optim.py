@@ -1,4 +1,4 @@
-"""Learning-rate schedules that the papers' codes use and torch does not have under one name, as pure functions.
+"""Learning-rate schedules that the papers' codes use and torch does not have under one name, and GNM's neighbours.
 
 `learning_rate("cosine", lr=0.01, epoch=3, epochs=10)` is the rate used during epoch 3 (0-based). Calling a scheduler
 one line earlier or later shifts the whole curve, so the placements of `scheduler.step()` in the authors' loops are
@@ -9,7 +9,11 @@ Checked against the executed schedulers of the codes named below.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
 
 Schedule = Callable[[float, float, float, float, float], float]  # lr, epoch, epochs, warmup_epochs, warmup_lr -> lr
 
@@ -109,3 +113,38 @@ WITH_WARMUP = ("cosine_warmup", "cosine_from_warmup", "timm_cosine", "timm_cosin
 
 def _half_cosine(lr: float, progress: float) -> float:
     return 0.5 * lr * (1.0 + math.cos(math.pi * progress))
+
+
+def gnm_factor(epoch: int, reweight_epoch: int) -> float:
+    """Factor on GNM's radius, 0.5^floor((epoch - 1) / reweight_epoch): 2 in epoch 0, then 1, later halved.
+
+    reweight_epoch: the last epoch before deferred re-weighting, at least 1 (GNM-PT: 59). The authors' default of -1,
+    for training without it, makes the factor 2^(epoch - 1), which explodes; it is refused.
+    """
+    if reweight_epoch < 1:
+        raise ValueError(f"reweight_epoch={reweight_epoch} must be at least 1.")
+    return float(0.5 ** ((epoch - 1) // reweight_epoch))
+
+
+@contextmanager
+def neighbourhood(parameters: Iterable[Tensor], radius: float) -> Iterator[None]:
+    """Gaussian neighbourhood minimisation: inside, every parameter is p + radius xi; afterwards p again, bit for bit.
+
+    xi is N(0, 1/3) clamped to [-1, 1], elementwise, from the default generator of the parameter's device. The step that
+    follows applies the neighbour's gradient to p; weight decay sees p. GNM-PT's code (Keke921/GNM-PT, Li et al., 2024),
+    where the radius is rho 0.05 times 0.1 times `gnm_factor`. radius 0 changes nothing.
+    """
+    if radius == 0:
+        yield
+        return
+    moved = list(parameters)
+    with torch.no_grad():
+        kept = [parameter.clone() for parameter in moved]
+        for parameter in moved:
+            parameter.add_(torch.randn_like(parameter).div_(3).clamp_(-1, 1), alpha=radius)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, own in zip(moved, kept, strict=True):
+                parameter.copy_(own)

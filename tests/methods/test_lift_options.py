@@ -16,7 +16,7 @@ import workbench as wb
 from workbench.adapters.tuners import ALONE, TOGETHER
 from workbench.backbones import TextTower, ViT
 from workbench.heads import HEADS
-from workbench.losses import COSINE_LOSSES, LOSSES
+from workbench.losses import COSINE_LOSSES, LOSSES, cross_entropy, effective_number_weights
 from workbench.methods import Clock
 from workbench.methods.lift import INITIALISATIONS, LIFT
 from workbench.training import step as steps
@@ -198,12 +198,15 @@ def test_deferred_weights_act_in_the_last_epochs_only() -> None:
     with torch.inference_mode():
         output = plain(torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
     labels = torch.tensor([0, 1, 3, 4])
-    values = [
-        [float(method.loss([output], [labels], Clock(epoch, 10, 0, 1))["loss"]) for epoch in range(10)]
-        for method in (plain, deferred)
-    ]
-    assert values[0][:8] == values[1][:8] and len(set(values[0])) == 1
-    assert values[1][8] == values[1][9] != values[0][8]
+    (stage,) = deferred.stages(wb.Manifest.load("digits_lt"))
+    assert stage.epochs == 10 and stage.reweighted_from == 8 and stage.shortened(4).reweighted_from == 3
+    (stage,) = plain.stages(wb.Manifest.load("digits_lt"))
+    assert stage.reweighted_from == stage.epochs
+    clocks = (Clock(0, 10, 0, 1, "train", reweighted) for reweighted in (False, True))
+    early, late = (float(plain.loss([output], [labels], clock)["loss"]) for clock in clocks)
+    weights = effective_number_weights(COUNTS, beta=0.9999)
+    assert early == pytest.approx(float(cross_entropy(output.logits, labels)))
+    assert late == pytest.approx(float(cross_entropy(output.logits, labels, weight=weights))) != early
 
 
 def test_post_hoc_adjustment_acts_on_a_test_but_not_in_training() -> None:

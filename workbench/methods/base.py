@@ -7,6 +7,7 @@ A method owns its backbone and splits its forward pass in two, `encode` (images 
 from __future__ import annotations
 
 import importlib
+import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -27,6 +28,9 @@ METHODS = {
     "linear_probe": "workbench.methods.linear_probe:LinearProbe",
     "full_finetune": "workbench.methods.full_finetune:FullFinetune",
     "lift": "workbench.methods.lift:LIFT",
+    "vpt": "workbench.methods.vpt:VPT",
+    "lpt": "workbench.methods.lpt:LPT",
+    "gnm_pt": "workbench.methods.gnm_pt:GNMPT",
 }
 
 
@@ -38,6 +42,8 @@ class Clock:
     epochs: int
     step: int
     steps: int
+    stage: str = "train"  # its name
+    reweighted: bool = False  # whether deferred class weights act (`Stage.drw`)
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,8 @@ class Stage:
     schedule: str = "cosine"  # name of optim.SCHEDULES
     warmup_epochs: int = 0
     warmup_lr: float = 0.0  # lr of epoch 0 when there is a warm-up
+    drw: float = 0.0  # share of the last epochs with deferred class weights, which the method's loss applies
+    gnm_radius: float = 0.0  # of the Gaussian neighbour at which each step takes its gradient (optim.neighbourhood)
     mixup: float = 0.0  # alpha of Beta(alpha, alpha); 0 is off
     precision: Literal["fp32", "amp"] = "fp32"  # amp: autocast on CUDA (bf16, or fp16 with loss scaling), fp32 on a CPU
     cached: bool = False  # encode the training images once with the test transform, then train on those features
@@ -94,10 +102,10 @@ class Stage:
             raise ValueError(
                 f"Stage {self.name!r}: micro_batch_size={self.micro_batch_size} must lie in 1..{self.batch_size}."
             )
-        if not self.lr > 0 or self.weight_decay < 0 or self.mixup < 0:
+        if not self.lr > 0 or min(self.weight_decay, self.mixup, self.gnm_radius) < 0 or not 0 <= self.drw < 1:
             raise ValueError(
-                f"Stage {self.name!r}: lr={self.lr} must be positive; weight_decay={self.weight_decay} "
-                f"and mixup={self.mixup} must not be negative."
+                f"Stage {self.name!r}: lr={self.lr} must be positive, weight_decay={self.weight_decay}, mixup="
+                f"{self.mixup} and gnm_radius={self.gnm_radius} not negative, and drw={self.drw} in [0, 1)."
             )
         if not 0 <= self.warmup_epochs < max(self.epochs, 1):
             raise ValueError(
@@ -113,6 +121,11 @@ class Stage:
             check_choice(name, getattr(self, name), allowed)
         if self.cached and self.mixup:
             raise ValueError(f"Stage {self.name!r}: mixup mixes images, so it cannot run on cached features.")
+
+    @property
+    def reweighted_from(self) -> int:
+        """First epoch with deferred class weights: the last ceil(drw * epochs) have them."""
+        return self.epochs - math.ceil(self.drw * self.epochs)
 
     def shortened(self, epochs: int) -> Stage:
         """The same recipe squeezed into fewer epochs: warm-up keeps its share, and `source` says what was done."""
@@ -152,6 +165,7 @@ class Method(nn.Module):
     test_mean: Literal["logits", "log_probabilities"] = "logits"
 
     head: nn.Module
+    clock: Clock | None = None  # where training stands, set by `fit` before each step; None outside of training
 
     def __init__(self, backbone: Backbone, classes: Classes, config: Any, *, seed: int) -> None:
         super().__init__()
@@ -176,6 +190,10 @@ class Method(nn.Module):
 
         Called once by `create_method`, not when a run is opened again: what is taken belongs into `state`.
         """
+
+    def warm_start(self, tensors: Mapping[str, Tensor]) -> None:
+        """Continue from the tensors of a trained method; ValueError where this method has no such phase."""
+        raise ValueError(f"{self.name} does not continue another run; leave warm_start out.")
 
     def encode(self, images: Tensor) -> Encoded:
         """images: (B, 3, H, W) float32, normalised -> features (B, D)."""
@@ -295,6 +313,7 @@ def create_method(
     *,
     text: SentenceEncoder | None = None,
     texts: Mapping[str, Sequence[str]] | None = None,
+    warm_start: Mapping[str, Tensor] | None = None,
     seed: int = 0,
     **options: Any,
 ) -> Method:
@@ -307,6 +326,7 @@ def create_method(
         text: the text tower of this backbone, from `load_text_tower`, or class vectors from `load_class_vectors`. A
             method that has no use for text leaves it aside.
         texts: class name -> sentences about the class, `Manifest.texts`; used where the options ask for descriptions.
+        warm_start: `run.method().state()` of a first phase, for a method that continues one (LPT).
         seed: initialises heads and adapters.
         options: fields of the method's `Config`.
 
@@ -317,6 +337,8 @@ def create_method(
     method = rebuild_method(name, backbone, classes, seed=seed, options=options)
     if method.uses_text:
         method.use_text(text, texts)
+    if warm_start is not None:
+        method.warm_start(warm_start)
     return method
 
 

@@ -16,7 +16,6 @@ which changes nothing in a cosine head but how fast it turns.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -210,7 +209,7 @@ class LIFT(Method):
     def loss(self, outputs: list[Output], labels: list[Tensor], clock: Clock) -> dict[str, Tensor]:
         name, counts = self.config.loss, self.classes.counts
         options: dict[str, Any] = dict(CLOUDS.get(name, {}))
-        if clock.epoch >= clock.epochs - math.ceil(self.config.drw * clock.epochs):
+        if clock.reweighted:
             options["weight"] = effective_number_weights(counts, beta=0.9999)
         if name in LOSSES:
             return {"loss": LOSSES[name](outputs[0].logits, labels[0], counts, **options)}
@@ -230,6 +229,7 @@ class LIFT(Method):
                 lr=recipe.get(kind, 0.01),
                 weight_decay=5e-4,
                 schedule="cosine",
+                drw=self.config.drw,
                 precision="amp",
                 source="LIFT App. A and the authors' scripts"
                 + ("" if manifest.name in RECIPES else f"; {manifest.name} is not among them: as for CIFAR-100-LT"),

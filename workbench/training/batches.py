@@ -29,9 +29,7 @@ class Encodings:
     labels: Tensor
 
 
-def epoch_draws(
-    stage: Stage, labels: np.ndarray, *, seed: int, stage_index: int, epoch: int
-) -> list[list[list[Draw]]]:
+def epoch_draws(stage: Stage, labels: np.ndarray, *, seed: int, stage_index: int, epoch: int) -> list[list[list[Draw]]]:
     """What one epoch draws: per sampler, batches of (image index, how often it was drawn before in this epoch).
 
     Every sampler draws as many images as the training set has; the second number gives repeated images of a balanced
@@ -101,9 +99,7 @@ def _images(dataset: LongTailDataset, workers: int) -> Iterator[Tensor]:
         yield images
 
 
-def encode_all(
-    method: Method, dataset: LongTailDataset, *, workers: int, on_step: OnEncode
-) -> Encodings:
+def encode_all(method: Method, dataset: LongTailDataset, *, workers: int, on_step: OnEncode) -> Encodings:
     """Encode a data set for a stage in which nothing before the head moves."""
     parts, done = [], 0
     method.eval()

@@ -19,7 +19,7 @@ from torch import Tensor
 from workbench import metrics
 from workbench.data import LongTailDataset
 from workbench.methods import Clock, Method, Stage
-from workbench.optim import learning_rate
+from workbench.optim import learning_rate, neighbourhood
 from workbench.runs import Run, read_tensors, strip_prefix, write_tensors
 from workbench.training.batches import Encodings, OnEncode, draw_batches, encode_all, epoch_draws, predict
 from workbench.training.step import (
@@ -29,6 +29,7 @@ from workbench.training.step import (
     load_optimiser,
     make_optimiser,
     optimiser_tensors,
+    radius_of,
     seed_step,
 )
 
@@ -215,9 +216,12 @@ class Loop:
             method.train()
             feed = draw_batches(train, cached, remaining, device=method.device, workers=self.workers)
             for step, batches in enumerate(feed, start=first):
-                clock = Clock(epoch, stage.epochs, epoch * steps + step, stage.epochs * steps)
+                late = epoch >= stage.reweighted_from
+                clock = Clock(epoch, stage.epochs, epoch * steps + step, stage.epochs * steps, stage.name, late)
+                method.clock = clock
                 seed_step(method.device, self.seed, index, epoch, step)
-                parts = gradients(method, stage, batches, clock, scaler)
+                with neighbourhood(trainable.values(), radius_of(stage, epoch)):
+                    parts = gradients(method, stage, batches, clock, scaler)
                 self._require_finite(parts["loss"], stage, clock, optimiser, scaler, trainable)
                 scaler.step(optimiser)
                 scaler.update()

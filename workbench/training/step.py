@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from workbench.methods import Clock, Encoded, Method, Output, Stage
+from workbench.optim import gnm_factor
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -113,6 +114,12 @@ def load_optimiser(
         optimiser.state[parameter][key] = tensor if key == "step" else tensor.to(parameter.device)
     if scaler.is_enabled():
         scaler.load_state_dict({key: tensors[f"scaler/{key}"].item() for key in scaler.state_dict()})
+
+
+def radius_of(stage: Stage, epoch: int) -> float:
+    """GNM's radius in an epoch: the stage's, by `gnm_factor` where class weights come in later, else unchanged."""
+    last = stage.reweighted_from - 1  # the last epoch without
+    return stage.gnm_radius * (gnm_factor(epoch, last) if stage.drw and last >= 1 else 1.0)
 
 
 def seed_step(device: torch.device, seed: int, stage: int, epoch: int, step: int) -> None:

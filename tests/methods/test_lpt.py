@@ -1,0 +1,119 @@
+"""LPT against recorded values of the authors' code: both phases, their losses, gradients and a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from towers import recorded_tower
+
+import workbench as wb
+from workbench import losses
+from workbench.methods import Clock
+from workbench.methods.lpt import LPT, LPTConfig
+from workbench.training import step as steps
+
+Golden = Callable[[str], Any]
+
+
+def classes(counts: list[int]) -> wb.Classes:
+    return wb.Classes(tuple(f"class {i}" for i in range(len(counts))), np.array(counts), wb.GroupRule())
+
+
+def recorded(case: Any, **options: Any) -> LPT:
+    """A float64 LPT on the recorded tower with the recorded prompts, keys and head."""
+    s = case.settings
+    names = {"shared": "peft.shared", "pool": "peft.pool", "keys": "peft.keys", "head.weight": "head.weight"}
+    tower_only = {k: v for k, v in case.arrays.items() if not k.startswith(("param.peft", "param.head"))}
+    tower = recorded_tower(type(case)(tower_only, s, case.rtol, case.atol, case.record), ln_eps=s["eps"])
+    config = LPTConfig(
+        prompts=s["p"], groups=s["pool"], top_k=s["topk"], shared_blocks=s["share"], dropout=0.0, **options
+    )
+    method = LPT(tower, classes(s["counts"]), config, seed=0).double()
+    method.load_state({name: case.tensor(f"param.{names[name]}") for name in method.state()})
+    return method
+
+
+class Noise:
+    """Stands for the generator of `asymmetric_gcl`, which then uses the recorded noise."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, noises: list[Tensor]) -> None:
+        waiting = iter(noises)
+        monkeypatch.setattr(losses, "draw_gcl_noise", lambda shape, generator: next(waiting))
+
+
+@pytest.mark.parametrize("eps", ["1e-05", "1e-06"])
+def test_phase_1_equals_the_recorded_one(golden: Golden, monkeypatch: pytest.MonkeyPatch, eps: str) -> None:
+    case = golden(f"lpt_phase1_eps{eps}")
+    method = recorded(case, phases="shared")
+    output = method(case.tensor("in.image_bal"))
+    case.check(output.features, f"out.p1_eps{eps}.feature")
+    case.check(output.cosine, f"out.p1_eps{eps}.cosine")
+    Noise(monkeypatch, [case.tensor("in.noise_bal")])
+    labels = case.tensor("in.target_bal", torch.int64)
+    loss = method.loss([output], [labels], Clock(0, 40, 0, 1, "shared"))["loss"]
+    case.check(loss, f"out.p1_eps{eps}.agcl")
+    loss.backward()
+    case.check(method.shared.grad, f"grad.p1_eps{eps}.shared")
+    case.check(method.head.weight.grad, f"grad.p1_eps{eps}.head")
+    plain = recorded(case, phases="shared", phase1_loss="cross_entropy")
+    case.check(plain.loss([output], [labels], Clock(0, 40, 0, 1, "shared"))["loss"], f"out.p1_eps{eps}.ce_scaled")
+    keep = case.tensor("in.dropout_keep") / 0.9
+    case.check(method.head(output.features * keep)[1], f"out.p1_eps{eps}.cosine_with_dropout")
+
+
+@pytest.mark.parametrize("eps", ["1e-05", "1e-06"])
+def test_phase_2_equals_the_recorded_one_up_to_an_optimiser_step(
+    golden: Golden, monkeypatch: pytest.MonkeyPatch, eps: str
+) -> None:
+    case = golden(f"lpt_phase2_eps{eps}")
+    s, at = case.settings, f"p2_eps{eps}"
+    method = recorded(case)
+    stage = method.stages(wb.Manifest.load("digits_lt"))[1]
+    trainable = steps.freeze_all_but(method, stage.trainable)
+    assert set(trainable) == {"head.weight", "pool", "keys"}
+    method.clock = clock = Clock(s["epoch"], s["E"], 0, 1, "group")
+    balanced, instance = (method(case.tensor(f"in.image_{branch}")) for branch in ("bal", "ins"))
+    case.check(balanced.extras["query"], f"out.{at}.query")
+    case.check(balanced.extras["prompt_similarity"], f"out.{at}.similarities")
+    case.check(balanced.extras["prompt_index"], f"out.{at}.topk")
+    case.check(instance.extras["prompt_index"], f"out.{at}.ins_topk")
+    case.check(balanced.features, f"out.{at}.feature")
+    case.check(balanced.cosine, f"out.{at}.cosine")
+    Noise(monkeypatch, [case.tensor("in.noise_bal"), case.tensor("in.noise_ins")])
+    labels = [case.tensor(f"in.target_{branch}", torch.int64) for branch in ("bal", "ins")]
+    parts = method.loss([balanced, instance], labels, clock)
+    case.check(2 * parts["balanced_similarity"], f"out.{at}.reduced_sim")  # theirs is a sum over k = 2
+    case.check(2 * parts["instance_similarity"], f"out.{at}.ins_reduced_sim")
+    case.check(parts["balanced"] + parts["balanced_similarity"], f"out.{at}.agcl_bal")
+    case.check(parts["instance"] + parts["instance_similarity"], f"out.{at}.agcl_ins")
+    case.check(parts["loss"], f"out.{at}.total_loss")
+    parts["loss"].backward()
+    for name, ours in {"keys": method.keys, "pool": method.pool, "head": method.head.weight}.items():
+        assert ours is not None
+        if f"grad.{at}.{name}" in case.arrays:
+            case.check(ours.grad, f"grad.{at}.{name}")
+        case.check(ours.grad.norm(), f"gradnorm.{at}.{name}")
+    before = method.shared.clone()
+    group = torch.optim.SGD(trainable.values(), lr=s["lr"], momentum=0.9, weight_decay=s["wd"])
+    group.step()
+    case.check(method.keys, f"out.{at}.keys_after_step")
+    case.check(method.head.weight, f"out.{at}.head_after_step")
+    assert torch.equal(before, method.shared)
+
+
+@pytest.mark.parametrize(
+    ("groups", "shared_blocks", "count"),
+    [(20, 6, 1_013_760), (20, 8, 92_160 + 614_400), (20, 4, 92_160 + 1_228_800)]  # Tables 3 and 17
+    + [(m, 6, 92_160 + m * 46_080) for m in (5, 10, 40)],  # Table 12: 0.23, 0.46, 1.84 M of group prompts
+)
+def test_the_parameter_counts_are_the_papers_keys_excluded(groups: int, shared_blocks: int, count: int) -> None:
+    with torch.device("meta"):
+        tower = wb.load_backbone("vit_base_patch16_224.augreg_in21k", weights="meta")
+        method = LPT(tower, classes([10] * 365), LPTConfig(groups=groups, shared_blocks=shared_blocks), seed=0)
+    assert method.pool is not None
+    assert method.shared.numel() + method.pool.numel() == count

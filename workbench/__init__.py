@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from workbench.diagnostics.intra_class import intra_class_distances as intra_class_distances
     from workbench.diagnostics.knn import knn_accuracy as knn_accuracy
     from workbench.diagnostics.projection import project as project
+    from workbench.diagnostics.prompt_matching import prompt_matching as prompt_matching
     from workbench.diagnostics.separability import separability as separability
     from workbench.diagnostics.similarity import class_similarity as class_similarity
     from workbench.diagnostics.weight_norms import weight_norms as weight_norms
@@ -62,6 +63,7 @@ _HOMES = {
     "workbench.diagnostics.intra_class": ("intra_class_distances",),
     "workbench.diagnostics.knn": ("knn_accuracy",),
     "workbench.diagnostics.projection": ("project",),
+    "workbench.diagnostics.prompt_matching": ("prompt_matching",),
     "workbench.diagnostics.separability": ("separability",),
     "workbench.diagnostics.similarity": ("class_similarity",),
     "workbench.diagnostics.weight_norms": ("weight_norms",),

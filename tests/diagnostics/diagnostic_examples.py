@@ -24,6 +24,7 @@ from workbench.diagnostics import (
     intra_class,
     knn,
     projection,
+    prompt_matching,
     separability,
     similarity,
     weight_norms,
@@ -103,6 +104,16 @@ def clusters(number: int, make: Make) -> list[Features]:
     return found
 
 
+def matched(features: Features) -> Features:
+    """The same images with two matched prompts each, of twenty, which depend on the class."""
+    rng = np.random.default_rng(0)
+    index = (features.labels[:, None] + rng.integers(0, 3, (len(features), 1)) + np.array([[0, 5]])) % 18
+    object.__setattr__(
+        features, "extras", {"prompt_index": index, "prompt_similarity": rng.random((len(features), 20))}
+    )
+    return features
+
+
 EXAMPLES: dict[str, Callable[[Make], Result]] = {
     "adapter_scales": lambda make: adapter_scales.adapter_scales(
         {"LIFT $x$": [Adapted(0), Adapted(1)], "last blocks": Adapted(2, blocks=(10, 11))}
@@ -126,6 +137,7 @@ EXAMPLES: dict[str, Callable[[Make], Result]] = {
         make(0, split="train", images=(40,) * 6 + (5,) * 6), make(1), k=(1, 5, 20)
     ),
     "project": lambda make: projection.project(*clusters(3, make)),
+    "prompt_matching": lambda make: prompt_matching.prompt_matching(matched(make(0))),
     "separability": lambda make: separability.separability(make(0)),
     "weight_norms": lambda make: weight_norms.weight_norms(Adapted()),
 }

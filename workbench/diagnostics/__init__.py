@@ -9,6 +9,7 @@ from . import ensemble_curve as ensemble_curve
 from . import intra_class as intra_class
 from . import knn as knn
 from . import projection as projection
+from . import prompt_matching as prompt_matching
 from . import separability as separability
 from . import similarity as similarity
 from . import weight_norms as weight_norms

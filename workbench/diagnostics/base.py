@@ -40,6 +40,7 @@ DIAGNOSTICS = {
     "intra_class_distances": "workbench.diagnostics.intra_class:intra_class_distances",
     "knn_accuracy": "workbench.diagnostics.knn:knn_accuracy",
     "project": "workbench.diagnostics.projection:project",
+    "prompt_matching": "workbench.diagnostics.prompt_matching:prompt_matching",
     "separability": "workbench.diagnostics.separability:separability",
     "weight_norms": "workbench.diagnostics.weight_norms:weight_norms",
 }

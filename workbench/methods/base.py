@@ -31,6 +31,7 @@ METHODS = {
     "vpt": "workbench.methods.vpt:VPT",
     "lpt": "workbench.methods.lpt:LPT",
     "gnm_pt": "workbench.methods.gnm_pt:GNMPT",
+    "lt_dpt": "workbench.methods.lt_dpt:LTDPT",
 }
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from workbench.diagnostics.convergence import convergence as convergence
     from workbench.diagnostics.cost import cost as cost
     from workbench.diagnostics.ensemble_curve import expansion_curve as expansion_curve
+    from workbench.diagnostics.grad_cam import grad_cam as grad_cam
     from workbench.diagnostics.intra_class import intra_class_distances as intra_class_distances
     from workbench.diagnostics.knn import knn_accuracy as knn_accuracy
     from workbench.diagnostics.projection import project as project
@@ -60,6 +61,7 @@ _HOMES = {
     "workbench.diagnostics.convergence": ("convergence",),
     "workbench.diagnostics.cost": ("cost",),
     "workbench.diagnostics.ensemble_curve": ("expansion_curve",),
+    "workbench.diagnostics.grad_cam": ("grad_cam",),
     "workbench.diagnostics.intra_class": ("intra_class_distances",),
     "workbench.diagnostics.knn": ("knn_accuracy",),
     "workbench.diagnostics.projection": ("project",),

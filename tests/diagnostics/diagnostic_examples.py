@@ -10,9 +10,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from workbench.adapters.residual import AdaptFormer
+from workbench.backbones import ViT
 from workbench.data import Classes
 from workbench.diagnostics import (
     accuracy,
@@ -21,6 +23,7 @@ from workbench.diagnostics import (
     convergence,
     cost,
     ensemble_curve,
+    grad_cam,
     intra_class,
     knn,
     projection,
@@ -32,7 +35,7 @@ from workbench.diagnostics import (
 from workbench.diagnostics.base import Result
 from workbench.features import Features
 from workbench.heads import CosineHead
-from workbench.methods import Method
+from workbench.methods import Method, create_method
 from workbench.runs import Run
 
 Make = Callable[..., Features]
@@ -114,6 +117,15 @@ def matched(features: Features) -> Features:
     return features
 
 
+def explained() -> Result:
+    """Maps of nine random images by a tower of one block."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        model = VisionTransformer(img_size=32, patch_size=8, embed_dim=8, depth=1, num_heads=1, num_classes=0)
+    method = create_method("linear_probe", ViT(model.eval(), name="tiny"), CLASSES)
+    return grad_cam.grad_cam(method, torch.randn(9, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+
+
 EXAMPLES: dict[str, Callable[[Make], Result]] = {
     "adapter_scales": lambda make: adapter_scales.adapter_scales(
         {"LIFT $x$": [Adapted(0), Adapted(1)], "last blocks": Adapted(2, blocks=(10, 11))}
@@ -127,6 +139,7 @@ EXAMPLES: dict[str, Callable[[Make], Result]] = {
     "expansion_curve": lambda make: ensemble_curve.expansion_curve(
         {e: [make(e), make(e + 100)] for e in range(0, 49, 4)}, patch_size=16
     ),
+    "grad_cam": lambda make: explained(),
     "group_report": lambda make: accuracy.group_report(
         [make(0), make(1)], compare=[make(2), make(3)], names=("LIFT", "full fine-tuning")
     ),

@@ -6,6 +6,7 @@ from . import changes as changes
 from . import convergence as convergence
 from . import cost as cost
 from . import ensemble_curve as ensemble_curve
+from . import grad_cam as grad_cam
 from . import intra_class as intra_class
 from . import knn as knn
 from . import projection as projection

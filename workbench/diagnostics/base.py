@@ -36,6 +36,7 @@ DIAGNOSTICS = {
     "convergence": "workbench.diagnostics.convergence:convergence",
     "cost": "workbench.diagnostics.cost:cost",
     "expansion_curve": "workbench.diagnostics.ensemble_curve:expansion_curve",
+    "grad_cam": "workbench.diagnostics.grad_cam:grad_cam",
     "group_report": "workbench.diagnostics.accuracy:group_report",
     "intra_class_distances": "workbench.diagnostics.intra_class:intra_class_distances",
     "knn_accuracy": "workbench.diagnostics.knn:knn_accuracy",

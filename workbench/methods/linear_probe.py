@@ -44,8 +44,7 @@ class LinearProbe(Method):
         return ("head.",)
 
     def encode(self, images: Tensor) -> Encoded:
-        with torch.no_grad():
-            return Encoded(self.backbone.encode(images))
+        return Encoded(self.backbone.encode(images))
 
     def loss(self, outputs: list[Output], labels: list[Tensor], clock: Clock) -> dict[str, Tensor]:
         return {"loss": cross_entropy(outputs[0].logits, labels[0])}

@@ -26,7 +26,6 @@ Where the paper and the released code differ, or are silent (reference in bracke
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -140,20 +139,18 @@ class LPT(Method):
 
     def encode(self, images: Tensor) -> Encoded:
         backbone, phase = self.backbone, self._phase
-        frozen = torch.no_grad() if phase == "group" else nullcontext()  # nothing trains before the second pass then
-        with frozen:
-            x = backbone.embed(images)  # (B, P+N, D)
-            for i in range(len(backbone.blocks) if phase == "shared" else self.first):
-                x = self._block(i, x, self.shared[i])
-            if phase == "shared":
-                return Encoded(backbone.pool(x))
-            if self.config.query == "pretrained":
-                query = backbone.encode(images)
-            else:
-                query = x
-                for i in range(self.first, len(backbone.blocks)):
-                    query = self._block(i, query, self.shared[i])
-                query = backbone.pool(query)
+        x = backbone.embed(images)  # (B, P+N, D)
+        for i in range(len(backbone.blocks) if phase == "shared" else self.first):
+            x = self._block(i, x, self.shared[i])
+        if phase == "shared":
+            return Encoded(backbone.pool(x))
+        if self.config.query == "pretrained":
+            query = backbone.encode(images)
+        else:
+            query = x
+            for i in range(self.first, len(backbone.blocks)):
+                query = self._block(i, query, self.shared[i])
+            query = backbone.pool(query)
         assert self.pool is not None and self.keys is not None
         similarity = F.normalize(query, dim=-1) @ F.normalize(self.keys, dim=-1).T  # (B, m)
         index = similarity.topk(self.config.top_k, dim=1).indices  # (B, k), nearest first

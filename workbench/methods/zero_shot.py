@@ -75,8 +75,7 @@ class ZeroShot(Method):
         return ()
 
     def encode(self, images: Tensor) -> Encoded:
-        with torch.no_grad():
-            return Encoded(self.backbone.project(self.backbone.encode(images)))
+        return Encoded(self.backbone.project(self.backbone.encode(images)))
 
     def stages(self, manifest: Manifest) -> list[Stage]:
         return []

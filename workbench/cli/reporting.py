@@ -118,7 +118,9 @@ def add_commands(commands: Any) -> None:
 def _add_extraction(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="test", help="default: test")
     parser.add_argument(
-        "--views", choices=("centre", "five", "ten"), help="test-time ensemble; default: the method's own"
+        "--views",
+        metavar="VIEWS",
+        help="centre, five, ten, or random20 and the like; default: the method's own ensemble",
     )
     parser.add_argument("--per-class", type=int, help="only the first so many images of each class of the split")
     parser.add_argument("--root", help="where the images are now, if they moved since training")
@@ -154,6 +156,7 @@ class _Trained:
         import workbench as wb
 
         views = views or self.method.test_views
+        self.method.test_preprocessing(views)  # refuses what is no name of views before it becomes one of a file
         limit = f"-{per_class}-per-class" if per_class else ""
         if other is None:
             dataset, prefix = self.run.dataset(split, root=self.arguments.root, per_class=per_class), ""

@@ -12,6 +12,7 @@ LPT's two passes, the second.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,10 +35,13 @@ _SHOWN = 8  # images in a drawing
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GradCAM(Result):
-    """One map per image, each stretched to [0, 1]: compare places within a map, not heights between maps."""
+    """One map per image, each stretched to [0, 1]: compare places within a map, not heights between maps.
+
+    A map of zeros says that no patch speaks *for* the class: its evidence is negative, or lies in other tokens.
+    """
 
     diagnostic: ClassVar[str] = "grad_cam"
-    size: ClassVar[tuple[float, float]] = (5.5, 2.0)
+    size: ClassVar[tuple[float, float]] = (5.5, 2.2)
     views: ClassVar[tuple[str, ...]] = ("overlay", "maps")
 
     maps: np.ndarray  # (B, H, W) float32
@@ -92,8 +96,8 @@ class GradCAM(Result):
         ax.imshow(np.concatenate(rows), **artist_kw)
         width = self.maps.shape[2] + gap
         centres = np.arange(shown) * width + self.maps.shape[2] / 2
-        labels = [plain(self.names[target], 14) for target in self.targets[:shown]]
-        ax.set_xticks(centres, labels, fontsize="small", rotation=20 if shown > 4 else 0, parse_math=False)
+        labels = [textwrap.fill(plain(self.names[target], 26), 10) for target in self.targets[:shown]]
+        ax.set_xticks(centres, labels, fontsize="small", parse_math=False)
         ax.set_yticks([])
         ax.tick_params(axis="x", length=0)
         ax.spines[:].set_visible(False)

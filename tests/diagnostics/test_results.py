@@ -63,6 +63,21 @@ def test_draws_into_given_axes_and_into_new_ones(result: Result) -> None:
         result.plot(view="sideways")
 
 
+def test_the_first_figure_of_a_notebook_leaves_it_showing_figures(
+    make_features: Callable[..., Features], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = plt.figure
+
+    def first(*arguments: object, **options: object) -> mpl.figure.Figure:
+        mpl.rcParams["interactive"] = True  # what Jupyter's backend does when it is first used
+        return made(*arguments, **options)
+
+    monkeypatch.setitem(mpl.rcParams, "interactive", False)
+    monkeypatch.setattr(plt, "figure", first)
+    load_diagnostic("separability")(make_features()).plot()
+    assert mpl.rcParams["interactive"]
+
+
 def test_figures_are_legible(result: Result) -> None:
     for view in result.views:
         ax = result.plot(view=view)

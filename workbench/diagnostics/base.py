@@ -197,14 +197,16 @@ class Result:
 
     def plot(self, ax: Axes | None = None, *, view: str | None = None, **artist_kw: Any) -> Axes:
         """Draw into `ax`, or into a new figure, and return the axes. Further keywords go to the main artists."""
-        view = self._view(view)
-        with figure_style():
-            if ax is None:
-                import matplotlib.pyplot as plt
+        view, figure = self._view(view), None
+        if ax is None:
+            import matplotlib.pyplot as plt
 
-                ax = plt.figure(figsize=self.size).add_subplot()
-            self._draw(ax, view, **artist_kw)
-        return ax
+            # outside of the style, which gives back all settings: a notebook's first figure turns their showing on
+            figure = plt.figure(figsize=self.size, layout="constrained", facecolor=PAPER)
+        with figure_style():
+            drawn = ax if figure is None else figure.add_subplot()
+            self._draw(drawn, view, **artist_kw)
+        return drawn
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from .base import GROUP_COLOURS as GROUP_COLOURS
 from .base import GROUP_MARKERS as GROUP_MARKERS
 from .base import GROUP_ORDER as GROUP_ORDER
 from .base import Result as Result
+from .base import figure_style as figure_style
 from .base import load_diagnostic as load_diagnostic
 from .base import read_provenance as read_provenance
 from .ensemble_curve import expansion_curve as expansion_curve

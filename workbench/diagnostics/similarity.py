@@ -104,7 +104,7 @@ class ClassSimilarity(Result):
         side = len(drawn)
         style = {"cmap": DIVERGING, "vmin": -1, "vmax": 1, "interpolation": "nearest", "extent": (0, side, side, 0)}
         picture = ax.imshow(cells, **(style | artist_kw))
-        ax.figure.colorbar(picture, ax=ax, label="cosine of class means", shrink=0.8)
+        ax.figure.colorbar(picture, ax=ax, label="cosine of class means", fraction=0.045, pad=0.03)
         kinds = self.groups if self.nodes is None else self.nodes
         edges = np.flatnonzero(kinds[drawn][1:] != kinds[drawn][:-1]) + 1
         if len(edges) < _MANY_NODES:
@@ -112,10 +112,8 @@ class ClassSimilarity(Result):
             ax.vlines(edges, 0, side, color=INK, linewidth=0.6)
         ax.set_xticks([])
         ax.set_yticks([])
-        what = (
-            "most training images first" if self.nodes is None else f"by {self.ordered_by}, then most training images"
-        )
-        ax.set_xlabel(f"class, {what}", parse_math=False)
+        what = "by frequency" if self.nodes is None else f"by {self.ordered_by}, then frequency"
+        ax.set_xlabel(f"classes {what}", parse_math=False)
         if self.nodes is None:
             self._label_groups(ax, drawn, edges)
         note = f"\neach cell is the mean of {step} by {step} classes" if step > 1 else ""

@@ -143,6 +143,19 @@ def test_hand_computed_values_of_the_reference_report() -> None:
         assert actual.item() == pytest.approx(expected, abs=1e-7)
 
 
+def test_a_gcl_as_printed_is_equation_8_with_its_sign_mended() -> None:
+    cosine = torch.tensor([[0.5, 0.1, -0.2, 0.3], [0.2, 0.2, 0.6, -0.3]], dtype=torch.float64)
+    labels, noise = torch.tensor([0, 3]), torch.zeros(2, 4, dtype=torch.float64)
+    p = (5 * cosine).softmax(1).numpy()
+    expected = []
+    for row, j in zip(p, (0, 3), strict=True):
+        negatives = [row[i] ** 4 * np.log(row[i]) for i in range(4) if i != j]
+        expected.append(-((1 - row[j]) ** 0.5 * np.log(row[j]) + sum(negatives)))
+    options = {"scale": 5.0, "margin": 0.0, "gamma_positive": 0.5, "noise": noise, "printed": True}
+    values = [losses.asymmetric_gcl(cosine, labels, COUNTS, smoothing=s, **options).item() for s in (0.0, 0.1)]
+    assert values == pytest.approx([np.mean(expected)] * 2, rel=1e-12)
+
+
 def test_gcl_noise_is_the_draw_of_the_authors_code(golden: Callable) -> None:
     case = golden("noise_sample_seed0")
     case.check(losses.draw_gcl_noise((3, 4), generator=torch.Generator().manual_seed(0)), "out.noise_seed0")

@@ -15,6 +15,10 @@ class QuickGELU(nn.Module):
         return x * torch.sigmoid(1.702 * x)
 
 
+# parameters of the methods that some cases record beside their tower's
+NOT_OF_THE_TOWER = ("peft.", "head", "foreground", "background", "keys")
+
+
 def recorded_tower(case: Any, **other: Any) -> ViT:
     """The tower of a `backbone_*` case, or of any case whose arrays hold its parameters, with its settings given."""
     s = {"style": "timm", "ln_eps": 1e-6, "has_norm_pre": False, **case.settings, **other}
@@ -29,7 +33,7 @@ def recorded_tower(case: Any, **other: Any) -> ViT:
         norm_layer=partial(nn.LayerNorm, eps=s["ln_eps"]),
         act_layer=QuickGELU if s["style"] == "clip" else nn.GELU,
     )
-    state = {key.removeprefix("param."): case.tensor(key) for key in case.arrays if key.startswith("param.")}
+    state = {name: tensor for name, tensor in _parameters(case, "").items() if not name.startswith(NOT_OF_THE_TOWER)}
     if "visual_proj" in state:
         model.head = nn.Linear(*state["visual_proj"].shape, bias=False)
         state["head.weight"] = state.pop("visual_proj").T

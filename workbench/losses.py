@@ -177,6 +177,7 @@ def asymmetric_gcl(
     gamma_positive: float = 0.0,
     gamma_negative: float = 4.0,
     smoothing: float = 0.1,
+    printed: bool = False,
     noise: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
@@ -185,7 +186,8 @@ def asymmetric_gcl(
     Mean over b of -sum_k t_k w_k ln p_k with p = softmax(s c'), t = (1 - smoothing) onehot(y) + smoothing / C,
     w_y = (1 - p_y)^gamma_positive, w_k = p_k^gamma_negative otherwise; the gradient flows through w. Noise: see `gcl`.
 
-    That is the released code. Its paper prints the opposite sign, no smoothing and unweighted negatives. Without
+    That is the released code. printed=True is eq. 8 with its sign mended: t = 1 for every class, so that negatives
+    count in full and `smoothing` does not act; the paper has no margin either: margin=0. Released, without
     smoothing and with gamma_positive 0 it is plain `gcl`. The released code has NaN gradients where p_y rounds to 1
     and gamma_positive < 1 (its own 0.5); here 1 - p_y is kept above the rounding unit and such samples pull ~0.
     """
@@ -198,7 +200,8 @@ def asymmetric_gcl(
         _complement(log_probability).pow(gamma_positive),
         (gamma_negative * log_probability).exp(),  # p^gamma without 0^(gamma - 1) in its gradient
     )
-    target = (1.0 - smoothing) * chosen.to(cosine) + smoothing / cosine.shape[1]
+    smoothed = (1.0 - smoothing) * chosen.to(cosine) + smoothing / cosine.shape[1]
+    target = torch.ones_like(smoothed) if printed else smoothed
     return -(target * focus * log_probability).sum(1).mean()
 
 

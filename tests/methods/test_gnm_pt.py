@@ -24,8 +24,7 @@ Golden = Callable[[str], Any]
 def recorded(case: Any, **options: Any) -> GNMPT:
     """A float64 GNM-PT on the recorded tower with the recorded prompts and head."""
     s = case.settings
-    tower_only = {k: v for k, v in case.arrays.items() if not k.startswith(("param.peft", "param.head"))}
-    tower = recorded_tower(type(case)(tower_only, s, case.rtol, case.atol, case.record), ln_eps=s.get("eps", [1e-6])[0])
+    tower = recorded_tower(case, ln_eps=s["eps"][0])
     classes = wb.Classes(tuple(map(str, range(s["C"]))), np.array(s["counts"]), wb.GroupRule())
     method = GNMPT(tower, classes, GNMPTConfig(prompts=s["p"], **options), seed=0).double()
     method.load_state({"prompts": case.tensor("param.peft.shared"), "head.weight": case.tensor("param.head.weight")})

@@ -28,8 +28,7 @@ def recorded(case: Any, **options: Any) -> LPT:
     """A float64 LPT on the recorded tower with the recorded prompts, keys and head."""
     s = case.settings
     names = {"shared": "peft.shared", "pool": "peft.pool", "keys": "peft.keys", "head.weight": "head.weight"}
-    tower_only = {k: v for k, v in case.arrays.items() if not k.startswith(("param.peft", "param.head"))}
-    tower = recorded_tower(type(case)(tower_only, s, case.rtol, case.atol, case.record), ln_eps=s["eps"])
+    tower = recorded_tower(case, ln_eps=s["eps"])
     config = LPTConfig(
         prompts=s["p"], groups=s["pool"], top_k=s["topk"], shared_blocks=s["share"], dropout=0.0, **options
     )
@@ -117,3 +116,87 @@ def test_the_parameter_counts_are_the_papers_keys_excluded(groups: int, shared_b
         method = LPT(tower, classes([10] * 365), LPTConfig(groups=groups, shared_blocks=shared_blocks), seed=0)
     assert method.pool is not None
     assert method.shared.numel() + method.pool.numel() == count
+
+
+def small(*, warm_start: Any = None, **options: Any) -> LPT:
+    tower = wb.load_backbone("test_vit.r160_in1k", weights="random", input_size=32)
+    options = {"prompts": 2, "groups": 4, **options}
+    method = wb.create_method("lpt", tower, classes([50, 20, 5]), warm_start=warm_start, **options)
+    assert isinstance(method, LPT)
+    return method.eval()
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def test_phase_2_starts_from_the_prompts_and_the_head_of_a_phase_1_run(images: Tensor) -> None:
+    first = small(phases="shared", prompts=2)
+    with torch.no_grad():
+        first.shared += 0.3
+        first.head.weight.mul_(-1)
+    second = small(phases="group", warm_start=first.state())
+    assert torch.equal(second.shared, first.shared) and torch.equal(second.head.weight, first.head.weight)
+    torch.testing.assert_close(second(images).extras["query"], first(images).features)
+    for state, found in ((first.state() | {"shared": torch.zeros(1)}, r"has \(1,\)"), ({}, "has nothing")):
+        with pytest.raises(ValueError, match=f"warm_start needs shared of shape .* and {found}"):
+            small(phases="group", warm_start=state)
+    with pytest.raises(ValueError, match="vpt does not continue another run"):
+        wb.create_method("vpt", first.backbone, first.classes, warm_start=first.state())
+
+
+def test_the_stage_decides_which_pass_runs_and_the_last_one_is_tested(images: Tensor) -> None:
+    method = small()
+    assert "prompt_index" in method(images).extras
+    method.clock = Clock(0, 40, 0, 1, "shared")
+    alone = method(images)
+    assert not alone.extras
+    method.clock = None
+    torch.testing.assert_close(method(images).extras["query"], alone.features)
+    bare = small(query="pretrained")
+    torch.testing.assert_close(bare(images).extras["query"], bare.backbone.encode(images))
+
+
+def test_the_phases_train_what_they_should_with_their_samplers() -> None:
+    manifest = wb.Manifest.load("digits_lt")
+    dual = ("class_aware", "shuffle")
+
+    def told(**options: Any) -> list[tuple[Any, ...]]:
+        stages = small(**options).stages(manifest)
+        return [(stage.name, stage.epochs, stage.samplers, stage.trainable) for stage in stages]
+
+    one, two = ("shared", 40, dual, ("head.", "shared")), ("group", 40, dual, ("head.", "pool", "keys"))
+    assert told() == [one, two] and told(phases="shared") == [one] and told(phases="group") == [two]
+    assert told(phases="joint") == [("joint", 80, dual, ("head.", "shared", "pool", "keys"))]
+    assert told(phases="shared", phase1_sampling="class_aware")[0][2] == ("class_aware",)
+
+
+def test_the_printed_loss_is_that_of_the_losses(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    method, labels, noise = small(a_gcl="printed"), torch.tensor([0, 1, 2]), torch.zeros(3, 3)
+    output = method(images)
+    Noise(monkeypatch, [noise, noise])
+    parts = method.loss([output, output], [labels, labels], Clock(20, 40, 0, 1, "group"))
+    shared = {"margin": 0.0, "printed": True, "noise": noise}
+    for branch, gammas in {"balanced": (0.0, 4.0), "instance": (0.5, 8.0)}.items():
+        positive, negative = gammas
+        expected = losses.asymmetric_gcl(
+            output.cosine, labels, [50, 20, 5], gamma_positive=positive, gamma_negative=negative, **shared
+        )
+        torch.testing.assert_close(parts[branch] + parts[f"{branch}_similarity"], expected)
+    torch.testing.assert_close(parts["loss"], parts["balanced"] + 0.25 * parts["instance"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"phases": "third"}, "both, shared, group, joint"),
+        ({"top_k": 5}, "cannot be picked of groups=4"),
+        ({"shared_blocks": 6}, "leaves none of the 6 blocks"),
+        ({"query": "bare"}, "phase1, pretrained"),
+        ({"eta": -1.0}, "eta=-1.0 must not be negative"),
+    ],
+)
+def test_a_wrong_option_says_what_is_allowed(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        small(**options)

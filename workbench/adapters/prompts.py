@@ -19,6 +19,11 @@ def draw_prompts(count: int, width: int, patch_size: int, *, generator: torch.Ge
     return nn.Parameter(torch.empty(count, width).uniform_(-bound, bound, generator=generator))
 
 
+def draw_normal(*shape: int, generator: torch.Generator) -> nn.Parameter:
+    """Prompts or keys from a normal of std 0.02, cut at +-2: LPT, GNM-PT and, our choice, LT-DPT."""
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(*shape), std=0.02, generator=generator))
+
+
 def with_prompts(tokens: Tensor, prompts: Tensor, image_tokens: int) -> Tensor:
     """tokens (B, T, D), of which the first `image_tokens` are the image's, and prompts (p, D) -> (B, P+N+p, D).
 

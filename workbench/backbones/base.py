@@ -87,6 +87,11 @@ class Backbone(nn.Module):
             "its projection, for example vit_base_patch16_clip_quickgelu_224.openai."
         )
 
+    def pixels(self, images: Tensor) -> Tensor:
+        """images: (B, 3, H, W), normalised as the tower reads them -> the same as they look, in [0, 1]."""
+        mean, std = (images.new_tensor(values)[:, None, None] for values in self.normalisation)
+        return (images * std + mean).clamp(0, 1)
+
     is_vit: bool = False
 
     # -- only ViTs have these; the others say so ---------------------------------------------------------------------

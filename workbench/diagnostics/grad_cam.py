@@ -155,8 +155,7 @@ def grad_cam(method: Method, images: Tensor, target: Any = None, *, block: int =
         weights = gradient.mean((2, 3), keepdim=True)
         grid = (weights * activation).sum(1)
     resized = F.interpolate(_stretched(grid.relu())[:, None], images.shape[2:], mode="bilinear", align_corners=False)
-    mean, std = (torch.tensor(values)[:, None, None] for values in backbone.normalisation)
-    pixels = (images.detach().cpu().float() * std + mean).clamp(0, 1)
+    pixels = backbone.pixels(images.detach().cpu().float())
     return GradCAM(
         arguments={"target": None if target is None else targets.tolist(), "block": block},
         sources=(),

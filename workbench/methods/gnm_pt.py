@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.adapters.prompts import with_prompts
+from workbench.adapters.prompts import draw_normal, with_prompts
 from workbench.heads import CosineHead
 from workbench.losses import effective_number_weights, gcl
 from workbench.methods.base import Clock, Encoded, Method, Output, Stage, check_choice
@@ -69,14 +69,14 @@ class GNMPT(Method):
 
     def __init__(self, backbone: Backbone, classes: Classes, config: GNMPTConfig, *, seed: int) -> None:
         super().__init__(backbone, classes, config, seed=seed)
-        self.generator = torch.Generator().manual_seed(seed)
-        self.head = CosineHead(backbone.width, len(classes), scale=config.scale, generator=self.generator)
-        nn.init.trunc_normal_(self.head.weight, std=0.02, generator=self.generator)
-        self.prompts = self.drawn(len(backbone.blocks), config.prompts, backbone.width)
+        generator = torch.Generator().manual_seed(seed)
+        self.head = CosineHead(backbone.width, len(classes), scale=config.scale, generator=generator)
+        nn.init.trunc_normal_(self.head.weight, std=0.02, generator=generator)
+        self.prompts = draw_normal(len(backbone.blocks), config.prompts, backbone.width, generator=generator)
+        self._draw_more(generator)
 
-    def drawn(self, *shape: int) -> nn.Parameter:
-        """Prompts or keys from a normal of std 0.02."""
-        return nn.Parameter(nn.init.trunc_normal_(torch.empty(*shape), std=0.02, generator=self.generator))
+    def _draw_more(self, generator: torch.Generator) -> None:
+        """What a method built on this one draws after its prompts."""
 
     @property
     def tuned(self) -> tuple[str, ...]:

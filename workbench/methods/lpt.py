@@ -10,8 +10,8 @@ computed once here (the released code computes them twice, with the same result)
 
 Where the paper and the released code differ, or are silent (reference in brackets; the default is the first):
 
-- `a_gcl` "released": with smoothing 0.1, a margin of 0.1 and weighted negatives; "printed": eq. 8 with its sign mended,
-  without smoothing, margin and weights of the negatives.
+- `a_gcl` "released": with smoothing 0.1, which is all that negatives count, and a margin of 0.1; "printed": eq. 8 with
+  its sign mended, negatives in full, no margin.
 - `base_lr` 0.02 (code) or 0.002 (App. B), times batch / 256; `weight_decay` 0.01 (code; the author calls it "relatively
   large") or 1e-4 (App. B); warm-up of 5 epochs (App. B) where the code's default is 1. Batch 256 is the code's.
 - The key term is multiplied by the fading weight on the instance branch, whose A-GCL has focusing (0.5, 8) and not (0,
@@ -33,7 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.adapters.prompts import with_prompts
+from workbench.adapters.prompts import draw_normal, with_prompts
 from workbench.heads import CosineHead
 from workbench.losses import asymmetric_gcl, cross_entropy
 from workbench.methods.base import Clock, Encoded, Method, Output, Stage, check_choice
@@ -101,16 +101,12 @@ class LPT(Method):
         generator = torch.Generator().manual_seed(seed)
         self.head = CosineHead(width, len(classes), scale=config.scale, generator=generator)
         self.dropout = nn.Dropout(config.dropout)
-
-        def drawn(*shape: int) -> nn.Parameter:
-            return nn.Parameter(nn.init.trunc_normal_(torch.empty(*shape), std=0.02, generator=generator))
-
-        self.shared = drawn(depth, config.prompts, width)  # u_i
+        self.shared = draw_normal(depth, config.prompts, width, generator=generator)  # u_i
         self.pool: nn.Parameter | None = None
         self.keys: nn.Parameter | None = None
         if config.phases != "shared":
-            self.pool = drawn(config.groups, depth - self.first, config.prompts, width)
-            self.keys = drawn(config.groups, width)
+            self.pool = draw_normal(config.groups, depth - self.first, config.prompts, width, generator=generator)
+            self.keys = draw_normal(config.groups, width, generator=generator)
 
     @property
     def tuned(self) -> tuple[str, ...]:
@@ -196,7 +192,7 @@ class LPT(Method):
         positive, negative = (0.5, 8.0) if instance else (0.0, 4.0)
         options: dict[str, Any] = {"gamma_positive": positive, "gamma_negative": negative}
         if self.config.a_gcl == "printed":
-            options = {"gamma_positive": positive, "gamma_negative": 0.0, "margin": 0.0, "smoothing": 0.0}
+            options |= {"margin": 0.0, "printed": True}
         assert output.cosine is not None
         counts, generator = self.classes.counts, torch.default_generator  # which training sets anew at every step
         return asymmetric_gcl(output.cosine, labels, counts, scale=self.config.scale, generator=generator, **options)
@@ -231,8 +227,7 @@ class LPT(Method):
     def preprocessing(self, train: bool) -> Preprocessing:
         """Random crops and flips; a test image is squashed to 256 x 256 and its centre taken (code)."""
         usual = super().preprocessing(train)
-        wide = round(self.backbone.input_size * 256 / 224)
-        return usual if train else replace(usual, name=f"squash-{usual.size}", resize=wide, resize_mode="squash")
+        return usual if train else replace(usual, name=f"squash-{usual.size}", resize_mode="squash")
 
     @classmethod
     def small(cls) -> dict[str, Any]:

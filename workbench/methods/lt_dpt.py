@@ -24,20 +24,16 @@ are one scalar each and start at 1; the orthogonality loss is a mean over blocks
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.adapters.prompts import with_prompts
+from workbench.adapters.prompts import draw_normal, with_prompts
 from workbench.data import saliency
 from workbench.methods.base import Clock, Encoded, Output, check_choice
 from workbench.methods.gnm_pt import GNMPT, GNMPTConfig
-
-if TYPE_CHECKING:
-    from workbench.backbones import Backbone
-    from workbench.data import Classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +69,8 @@ class LTDPT(GNMPT):
     Config = LTDPTConfig
     config: LTDPTConfig
 
-    def __init__(self, backbone: Backbone, classes: Classes, config: LTDPTConfig, *, seed: int) -> None:
-        super().__init__(backbone, classes, config, seed=seed)
+    def _draw_more(self, generator: torch.Generator) -> None:
+        backbone, config = self.backbone, self.config
         depth, width = len(backbone.blocks), backbone.width
         H = depth // 2 if config.background_blocks is None else config.background_blocks
         if not 1 <= H <= depth:
@@ -82,8 +78,8 @@ class LTDPT(GNMPT):
         self.first = depth - H if config.background else depth  # block of the first background prompts
         self.groups = self.keys = None
         if config.background:
-            self.groups = self.drawn(H, config.groups, config.group_prompts, width)
-            self.keys = self.drawn(H, config.groups, width)
+            self.groups = draw_normal(H, config.groups, config.group_prompts, width, generator=generator)
+            self.keys = draw_normal(H, config.groups, width, generator=generator)
         self.alpha, self.beta = nn.Parameter(torch.ones(())), nn.Parameter(torch.ones(()))
 
     @property
@@ -92,15 +88,15 @@ class LTDPT(GNMPT):
 
     def patch_saliency(self, images: Tensor) -> Tensor:
         """S: (B, 3, H, W), normalised as the tower reads them -> (B, h, w) in [0, 1]."""
-        mean, std = (images.new_tensor(values)[:, None, None] for values in self.backbone.normalisation)
         with torch.no_grad():
-            maps = saliency.spectral_residual((images * std + mean).clamp(0, 1))
+            maps = saliency.spectral_residual(self.backbone.pixels(images))
             return saliency.patch_scores(maps, self.backbone.grid)
 
     def encode(self, images: Tensor) -> Encoded:
         x = self.backbone.embed(images)  # (B, P+N, D)
         B, image_tokens = x.shape[:2]
         salient = self.patch_saliency(images)
+        biases: dict[int, Tensor | None] = {}  # by number of tokens: with and without background prompts
         chosen: list[tuple[Tensor, Tensor]] = []  # similarities (B, G) and groups (B, k) of each background block
         for i, block in enumerate(self.backbone.blocks):
             x = x[:, :image_tokens]
@@ -110,7 +106,9 @@ class LTDPT(GNMPT):
                 chosen.append((similarity, index))
                 prompts = torch.cat([prompts, background], dim=1)
             x = with_prompts(x, prompts, image_tokens)
-            x = x + block.attend(x, self.bias(salient.flatten(1), x.shape[1], image_tokens))
+            if x.shape[1] not in biases:
+                biases[x.shape[1]] = self.bias(salient.flatten(1), x.shape[1], image_tokens)
+            x = x + block.attend(x, biases[x.shape[1]])
             x = x + block.mlp(x)
         extras = {"saliency": salient}
         if chosen:
@@ -133,8 +131,8 @@ class LTDPT(GNMPT):
     def bias(self, salient: Tensor, tokens: int, image_tokens: int) -> Tensor | None:
         """What is added to the scaled attention logits: S (B, N) -> (B, 1, T, T), row = query, or None."""
         n_f, config = self.config.prompts, self.config
-        parts = [self.alpha * salient if config.foreground else torch.zeros_like(salient)]
-        parts = [parts[0][:, None].expand(-1, n_f, -1)]  # (B, n_f, N)
+        towards = self.alpha * salient if config.foreground else torch.zeros_like(salient)
+        parts = [towards[:, None].expand(-1, n_f, -1)]  # (B, n_f, N)
         if tokens > image_tokens + n_f:
             away = self.beta * (1 - salient)
             parts.append(away[:, None].expand(-1, tokens - image_tokens - n_f, -1))

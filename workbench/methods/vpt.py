@@ -40,7 +40,7 @@ class VPTConfig:
 
     recipe: Literal["lpt", "vpt"] = "lpt"
     depth: Literal["deep", "shallow"] = "deep"  # fresh prompts before every block, or once before the first
-    prompts: int = 10  # per block; LPT: 10, VPT: the best of 1 to 200 on val
+    prompts: int = 10  # per block; LPT: 10, VPT: chosen on val
     blocks: int | tuple[int, int] | None = None  # only in the last k blocks, or in those from a to b - 1; None: all
     initialisation: Literal["normal", "uniform"] | None = None  # of prompts; None: the recipe's
     prompt_dropout: float = 0.0  # of the prompts' elements in training; VPT: 0 or 0.1
@@ -136,10 +136,11 @@ class VPT(Method):
         ]
 
     def preprocessing(self, train: bool) -> Preprocessing:
-        usual, wide = super().preprocessing(train), round(self.backbone.input_size * 256 / 224)
+        usual = super().preprocessing(train)
         if self.config.recipe == "lpt" and not train:  # LPT's code squashes a test image, and takes the centre
-            return replace(usual, name=f"squash-{usual.size}", resize=wide, resize_mode="squash")
+            return replace(usual, name=f"squash-{usual.size}", resize_mode="squash")
         if self.config.recipe == "vpt" and train:
+            wide = super().preprocessing(train=False).resize
             return replace(usual, name=f"crop-{usual.size}", resize=wide, crop="random")
         return usual
 

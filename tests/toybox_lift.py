@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,6 +28,7 @@ from workbench.methods import Stage
 TOWER, DATA = "toybox_clip", "toybox_lt"
 EPOCHS, BATCH_SIZE, LRS, SEEDS = 5, 32, (0.01, 0.03, 0.1), (0, 1, 2)
 GROUPS = ("all", "many", "medium", "few")
+Values = dict[str, tuple[float, float]]  # group -> what the paper reports, ImageNet-LT and Places-LT
 
 
 @dataclass(frozen=True)
@@ -152,37 +153,45 @@ def print_tables(measured: dict[str, list[wb.Features]], out: Path) -> None:
         accuracy = wb.group_report(features).accuracy
         cells = [f"**{100 * accuracy[g]:.1f}** ({PAPER[name][g][0]} / {PAPER[name][g][1]})" for g in GROUPS]
         print(f"| {name} | " + " | ".join(cells) + " |")
-    rows = []
-    for first, second in CLAIMS:
-        report = wb.group_report(measured[first], compare=measured[second])
-        for group in GROUPS:
-            difference = report.differences[group]
-            paper = [a - b for a, b in zip(PAPER[first][group], PAPER[second][group], strict=True)]
-            rows.append(
-                {
-                    "first": first,
-                    "second": second,
-                    "group": group,
-                    "paper_imagenet_lt": round(paper[0], 1),
-                    "paper_places_lt": round(paper[1], 1),
-                    "difference": 100 * difference.estimate,
-                    "low": 100 * difference.low,
-                    "high": 100 * difference.high,
-                    "could_have_shown": 100 * difference.smallest_detectable,
-                    "verdict": verdict(difference, paper),
-                }
-            )
+    rows = [row for pair in CLAIMS for row in compared(measured, *pair, *(PAPER[name] for name in pair), GROUPS)]
     claims = pd.DataFrame(rows)
     claims.round(3).to_csv(out / "claims.csv", index=False)
     print("\n| first minus second, points | group | paper | ours [95 %, classes paired] | could have shown | verdict |")
     print("| --- | --- | ---: | ---: | ---: | --- |")
     for row in claims.itertuples():
-        print(
-            f"| {row.first} minus {row.second} | {row.group} "
-            f"| {row.paper_imagenet_lt:+.1f} / {row.paper_places_lt:+.1f} "
-            f"| {row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}] "
-            f"| {row.could_have_shown:.1f} | {row.verdict} |"
-        )
+        print(f"| {claim_cells(row)} |")
+
+
+def compared(
+    measured: dict[str, list[wb.Features]], first: str, second: str, paper: Values, other: Values, groups: Iterable[str]
+) -> Iterator[dict[str, Any]]:
+    """Differences of the paper (ImageNet-LT, Places-LT) beside ours, in points; one per group."""
+    differences = wb.group_report(measured[first], compare=measured[second]).differences
+    for group in groups:
+        printed = [a - b for a, b in zip(paper[group], other[group], strict=True)]
+        difference = differences[group]
+        yield {
+            "first": first,
+            "second": second,
+            "group": group,
+            "paper_imagenet_lt": round(printed[0], 1),
+            "paper_places_lt": round(printed[1], 1),
+            "difference": 100 * difference.estimate,
+            "low": 100 * difference.low,
+            "high": 100 * difference.high,
+            "could_have_shown": 100 * difference.smallest_detectable,
+            "verdict": verdict(difference, printed),
+        }
+
+
+def claim_cells(row: Any) -> str:
+    """The cells of a claim in a table of README."""
+    return (
+        f"{row.first} minus {row.second} | {row.group} "
+        f"| {row.paper_imagenet_lt:+.1f} / {row.paper_places_lt:+.1f} "
+        f"| {row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}] "
+        f"| {row.could_have_shown:.1f} | {row.verdict}"
+    )
 
 
 if __name__ == "__main__":

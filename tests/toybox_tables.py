@@ -27,10 +27,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process per core, each with o
 import pandas as pd
 
 import workbench as wb
-from tests.toybox_lift import BATCH_SIZE, DATA, GROUPS, SEEDS, TOWER, recipe, verdict
+from tests.toybox_lift import BATCH_SIZE, DATA, GROUPS, SEEDS, TOWER, Values, claim_cells, compared, recipe
 
 GRID = (0.0005, 0.002, 0.01, 0.05, 0.2)  # the paper's range (App. A, Fig. 10: 0.0005 to 0.02) and above: few steps here
-Values = dict[str, tuple[float, float]]  # group -> what the paper reports, ImageNet-LT and Places-LT
 
 
 def values(*pairs: tuple[float, float]) -> Values:
@@ -182,14 +181,14 @@ def print_tables(measured: dict[str, list[wb.Features]], lrs: dict[str, float], 
             cells = [f"**{100 * accuracy[g]:.1f}** ({paper[g][0]} / {paper[g][1]})" for g in GROUPS]
             print(f"| {name} | {lrs.get(name, lrs[LIFT])} | " + " | ".join(cells) + " |")
         first = LIFT if title == "Table 6" else SHORT
-        rows += [
-            claim(measured, title, first, name, group, lift, paper)
-            for name, (_, paper) in arms.items()
-            if name != first
-            for group in ("all", "few")
-        ]
-    full, mask = TUNERS["full"][1], TUNERS["arbitrary"][1]
-    rows += [claim(measured, "Figure 4a", "arbitrary", "full", g, mask, full) for g in ("all", "few")]
+        for name, (_, paper) in arms.items():
+            if name != first:
+                rows += [
+                    {"where": title, **row} for row in compared(measured, first, name, lift, paper, ("all", "few"))
+                ]
+    mask, full = TUNERS["arbitrary"][1], TUNERS["full"][1]
+    found = compared(measured, "arbitrary", "full", mask, full, ("all", "few"))
+    rows += [{"where": "Figure 4a", **row} for row in found]
     print("\nFigure 4a: share of weights\n| alpha | lr | all | many | medium | few |\n" + "| ---: " * 6 + "|")
     for alpha in (0.0, *PROPORTIONS, 1.0):
         name = {0.0: "classifier", 0.01: "arbitrary", 1.0: "full"}.get(alpha, f"alpha {alpha:g}")
@@ -201,33 +200,7 @@ def print_tables(measured: dict[str, list[wb.Features]], lrs: dict[str, float], 
     print(f"\n| {' | '.join(titles)} | verdict |")
     print("| --- | --- | --- | ---: | ---: | ---: | --- |")
     for row in claims.itertuples():
-        print(
-            f"| {row.where} | {row.first} minus {row.second} | {row.group} "
-            f"| {row.paper_imagenet_lt:+.1f} / {row.paper_places_lt:+.1f} "
-            f"| {row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}] "
-            f"| {row.could_have_shown:.1f} | {row.verdict} |"
-        )
-
-
-def claim(
-    measured: dict[str, list[wb.Features]], where: str, first: str, second: str, group: str, one: Values, other: Values
-) -> dict[str, Any]:
-    """One difference of the paper beside ours."""
-    difference = wb.group_report(measured[first], compare=measured[second]).differences[group]
-    paper = [a - b for a, b in zip(one[group], other[group], strict=True)]
-    return {
-        "where": where,
-        "first": first,
-        "second": second,
-        "group": group,
-        "paper_imagenet_lt": round(paper[0], 1),
-        "paper_places_lt": round(paper[1], 1),
-        "difference": 100 * difference.estimate,
-        "low": 100 * difference.low,
-        "high": 100 * difference.high,
-        "could_have_shown": 100 * difference.smallest_detectable,
-        "verdict": verdict(difference, paper),
-    }
+        print(f"| {row.where} | {claim_cells(row)} |")
 
 
 if __name__ == "__main__":

@@ -91,21 +91,23 @@ def fit(out: Path, options: dict[str, Any], lr: float, seed: int, epochs: int) -
     return wb.fit(method, train, val, out=out, seed=seed, stages=stages, existing="continue")
 
 
-def climb(score: Callable[[float], float]) -> tuple[float, dict[float, float]]:
-    """The lr of GRID that climbing from the paper's 0.01 ends at, and the score of each that was tried."""
+def climb(
+    score: Callable[[float], float], grid: tuple[float, ...] = GRID, start: float = 0.01
+) -> tuple[float, dict[float, float]]:
+    """The lr of a grid that climbing from `start` ends at, and the score of each that was tried."""
     scores: dict[float, float] = {}
 
     def at(place: int) -> float:
-        lr = GRID[place]
+        lr = grid[place]
         if lr not in scores:
             scores[lr] = score(lr)
         return scores[lr]
 
-    place = GRID.index(0.01)
+    place = grid.index(start)
     while True:
-        best = max((p for p in (place - 1, place, place + 1) if 0 <= p < len(GRID)), key=at)
+        best = max((p for p in (place - 1, place, place + 1) if 0 <= p < len(grid)), key=at)
         if best == place:
-            return GRID[place], scores
+            return grid[place], scores
         place = best
 
 

@@ -1,21 +1,22 @@
 """Linear probe: a plain linear classifier with cross entropy on the features of a frozen backbone.
 
 Recipe: LPT (Dong et al., "LPT: Long-tailed Prompt Tuning for Image Classification", ICLR 2023, arXiv 2210.01033),
-Table 1: SGD, lr 0.02, weight decay 1e-4, 20 epochs. The paper leaves batch size (256 here) and warm-up (5 epochs
-here) open.
+Table 1: SGD, lr 0.02, weight decay 1e-4, 20 epochs; Places-LT with a ViT-B/16 of ImageNet-21k: all 33.29 and few 18.77
+with shuffled, 41.33 and 27.51 with class-balanced sampling. The paper leaves batch size (256 here) and warm-up (5
+epochs here) open.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from workbench.heads import LinearHead
 from workbench.losses import cross_entropy
-from workbench.methods.base import Clock, Encoded, Method, Output, Stage
+from workbench.methods.base import Clock, Encoded, Method, Output, Stage, check_choice
 
 if TYPE_CHECKING:
     from workbench.backbones import Backbone
@@ -27,6 +28,10 @@ class LinearProbeConfig:
     """Options of `linear_probe`."""
 
     augment: bool = False  # False: the test transform, features computed once; True: random crops through the tower
+    sampler: Literal["shuffle", "class_aware"] = "shuffle"  # class_aware: class-balanced, LPT Table 1
+
+    def __post_init__(self) -> None:
+        check_choice("sampler", self.sampler, ("shuffle", "class_aware"))
 
 
 class LinearProbe(Method):
@@ -54,6 +59,7 @@ class LinearProbe(Method):
             Stage(
                 epochs=20,
                 batch_size=256,
+                samplers=(self.config.sampler,),
                 trainable=self.tuned,
                 lr=0.02,
                 weight_decay=1e-4,

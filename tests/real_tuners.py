@@ -1,11 +1,12 @@
-"""The README's table of tuners on real photographs: LIFT with other weights trained, on Tiny-ImageNet-LT.
+"""The README's table of tuners and prompts on real photographs: LIFT with other weights trained, and prompt methods.
 
     python -m tests.real_tuners [--out runs/real_tuners]       (`make real-tuners`)
 
-A short recipe, meant to be made again on two cores: every second class by frequency (50, with 500 to 5 images), one
-epoch in batches of 32 at the photographs' own 64 px, three seeds, centre crops. Each arm's lr is the one of a grid with
-the best mean class accuracy on val with seed 0, climbing from the paper's 0.01. Head, loss and initialisation are those
-of LIFT for a tower without text. Finished runs are kept, unfinished ones are gone on with.
+A short recipe, meant to be made again on two cores: every second class of Tiny-ImageNet-LT by frequency (50, with 500
+to 5 images), one epoch (LPT: one for each phase) in batches of 32 at the photographs' own 64 px, three seeds, centre
+crops. Each arm's lr is the one of a grid with the best mean class accuracy on val with seed 0, climbing from LIFT's
+0.01 or, for prompt methods and the linear probe, from the middle of their wider grid. Head, loss and initialisation of
+the tuners are those of LIFT for a tower without text. Finished runs are kept, unfinished ones are gone on with.
 """
 
 from __future__ import annotations
@@ -24,18 +25,28 @@ import numpy as np
 
 import workbench as wb
 from tests.real_photos import BACKBONE, PHOTOS, WEIGHTS, workbench
+from tests.toybox_prompts import GRID as WIDE
+from tests.toybox_prompts import START
 from tests.toybox_tables import climb
 from workbench.data import choose_classes
 
 SIZE, EPOCHS, BATCH_SIZE, SEEDS, TEST_PER_CLASS = 64, 1, 32, (0, 1, 2), 25
 NAME = "tiny_imagenet_lt100_50_classes"
-ARMS: dict[str, dict[str, Any]] = {
+TUNERS: dict[str, dict[str, Any]] = {
     "AdaptFormer": {},
     "VPT-deep": {"tuner": "vpt_deep"},
     "BitFit": {"tuner": "bitfit"},
     "partial(2)": {"tuner": "partial", "blocks": 2},
     "full": {"tuner": "full"},
 }
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "linear probe": ("linear_probe", {"augment": True}),
+    "VPT": ("vpt", {}),
+    "LPT": ("lpt", {}),
+    "GNM-PT": ("gnm_pt", {}),
+    "LT-DPT": ("lt_dpt", {}),
+}
+ARMS = {name: ("lift", options) for name, options in TUNERS.items()} | METHODS
 GROUPS = ("all", "many", "medium", "few")
 
 
@@ -45,7 +56,8 @@ def measure(job: tuple[str, float, int], *, out: Path) -> tuple[float, wb.Featur
     manifest = wb.Manifest.load(out / "data" / f"{NAME}.toml")
     data = {split: wb.LongTailDataset(manifest, split, root=PHOTOS) for split in ("train", "val")}
     backbone = wb.load_backbone(BACKBONE, weights=WEIGHTS, input_size=SIZE)
-    method = wb.create_method("lift", backbone, manifest.classes, seed=seed, **ARMS[name])
+    kind, options = ARMS[name]
+    method = wb.create_method(kind, backbone, manifest.classes, seed=seed, **options)
     stages = [replace(s.shortened(EPOCHS), batch_size=BATCH_SIZE, lr=lr) for s in method.stages(manifest)]
     path = out / f"{name}-lr{lr}-seed{seed}"
     run = wb.fit(method, data["train"], data["val"], out=path, seed=seed, stages=stages, existing="continue")
@@ -59,7 +71,10 @@ def measure(job: tuple[str, float, int], *, out: Path) -> tuple[float, wb.Featur
 
 
 def choose_lr(name: str, *, out: Path) -> tuple[float, dict[float, float]]:
-    return climb(lambda lr: measure((name, lr, SEEDS[0]), out=out)[0])
+    def score(lr: float) -> float:
+        return measure((name, lr, SEEDS[0]), out=out)[0]
+
+    return climb(score, WIDE, START) if name in METHODS else climb(score)
 
 
 def main() -> None:
@@ -82,7 +97,7 @@ def main() -> None:
         tried = ", ".join(f"{each}: {100 * scores[each]:.1f}" for each in sorted(scores))
         print(f"{name}: lr {lr} (val, %: {tried})")
     features = {name: [found[name, lrs[name], seed][1] for seed in SEEDS] for name in ARMS}
-    print("\n| tuner | lr | all | many | medium | few |\n| --- | ---: | ---: | ---: | ---: | ---: |")
+    print("\n| tuner or method | lr | all | many | medium | few |\n| --- | ---: | ---: | ---: | ---: | ---: |")
     for name in ARMS:
         report = wb.group_report(features[name])
         print(f"| {name} | {lrs[name]} | " + " | ".join(f"{100 * report.accuracy[g]:.1f}" for g in GROUPS) + " |")

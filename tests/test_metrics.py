@@ -181,6 +181,16 @@ def test_a_paired_difference_is_scipys_paired_t_test_over_classes(rng: np.random
     assert swapped.estimate == -difference.estimate and swapped.verdict == "second better"
 
 
+def test_paired_values_of_classes_leave_absent_ones_out(rng: np.random.Generator) -> None:
+    first, second = rng.random(16), rng.random(16)
+    difference = metrics.paired_values(np.append(first, np.nan), np.append(second, 0.5))
+    interval = stats.ttest_rel(first, second).confidence_interval(0.95)
+    np.testing.assert_allclose((difference.low, difference.high), (interval.low, interval.high))
+    assert (difference.n, difference.unit) == (16, "classes")
+    with pytest.raises(ValueError, match="one value per class"):
+        metrics.paired_values(first[None], second[None])
+
+
 def test_the_smallest_detectable_difference_has_a_power_of_80_percent(rng: np.random.Generator) -> None:
     for classes in (5, 12, 35):
         groups = np.full(classes, "few")

@@ -185,11 +185,11 @@ def compared(
 
 def claim_cells(row: Any) -> str:
     """The cells of a claim in a table of README."""
+    form = getattr(row, "form", "+.1f")
     return (
-        f"{row.first} minus {row.second} | {row.group} "
-        f"| {row.paper} "
-        f"| {row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}] "
-        f"| {row.could_have_shown:.1f} | {row.verdict}"
+        f"{row.first} minus {row.second} | {row.group} | {row.paper} "
+        f"| {row.difference:{form}} [{row.low:{form}}, {row.high:{form}}] "
+        f"| {row.could_have_shown:{form.replace('+', '')}} | {row.verdict}"
     )
 
 

@@ -2,11 +2,11 @@
 
     python -m tests.toybox_prompts [--out runs/toybox_prompts]       (`make reproduce`)
 
-Trainings of 5 epochs in batches of 32 (LPT's phase 2: 5 more after phase 1), without warm-up, whose first epoch would be
-one of five at a rate near 0; centre crops; three seeds. The lr of an arm is the one of a grid with the best mean class
-accuracy on val after one epoch with seed 0, climbing from the middle: prompts learn slowly and VPT's own grid is wide.
-Linear probes see the same augmented images as the prompts. Finished runs are kept, unfinished ones are gone on with.
-Writes claims.csv and prints the tables of README.
+Trainings of 5 epochs in batches of 32 (LPT's phase 2: 5 more after phase 1), without warm-up, whose first epoch would
+be one of five at a rate near 0; centre crops; three seeds. The lr of an arm is the one of a grid with the best mean
+class accuracy on val after one epoch with seed 0, climbing from the middle: prompts learn slowly and VPT's own grid is
+wide. Linear probes see the same augmented images as the prompts. Finished runs are kept, unfinished ones are gone on
+with. Writes claims.csv and prints the tables of README.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def main() -> None:
     }
     print_tables(features["test"], lrs)
     rows = [
-        {"where": where, **row}
+        {"where": where, **row, "form": "+.1f"}
         for where, first, second in CLAIMS
         for row in compared(features["test"], first, second, ARMS[first].paper, ARMS[second].paper, GROUPS)
     ]
@@ -189,7 +189,7 @@ def distances(train: dict[str, list[wb.Features]], test: dict[str, list[wb.Featu
     frozen = "linear probe"  # its features are the frozen tower's
     printed = {"R": (2.36, 1.82), "gamma": (0.171, 0.128), "K-NN": (30.80, 31.90)}
     print("\nLPT Table 2: test images, mean of seeds (paper, Places-LT)")
-    print("| | R, raw | R, L2-normalised | γ, raw | γ, L2-normalised | K-NN, % |\n| --- " + "| ---: " * 5 + "|")
+    print("| | R, raw | R, L2-normalised | gamma, raw | gamma, L2-normalised | K-NN, % |\n| --- " + "| ---: " * 5 + "|")
     gammas, neighbours = {}, {}
     for name in (frozen, "VPT", "VPT, balanced"):
         seeds = test[name][:1] if name == frozen else test[name]
@@ -210,23 +210,21 @@ def distances(train: dict[str, list[wb.Features]], test: dict[str, list[wb.Featu
         )
     labels, groups = test[frozen][0].labels, np.asarray(test[frozen][0].classes.groups)
     for name in ("VPT", "VPT, balanced"):
-        change = metrics.seed_interval(gammas[name] - gammas[frozen])  # Student t, over classes here
-        half = change.high - change.estimate
+        change = metrics.paired_values(gammas[name], gammas[frozen])
         accuracy = metrics.paired_difference(neighbours[name], neighbours[frozen], labels, groups)
-        for what, difference, scale, paper, detectable in (
-            ("γ", change, 1, printed["gamma"][1] - printed["gamma"][0], half / 1.96 * 2.8),
-            ("K-NN", accuracy, 100, printed["K-NN"][1] - printed["K-NN"][0], accuracy.smallest_detectable),
-        ):
+        for what, difference, scale, form in (("gamma", change, 1, "+.3f"), ("K-NN", accuracy, 100, "+.1f")):
+            paper = printed[what][1] - printed[what][0]
             yield {
                 "where": "LPT Table 2",
                 "first": f"{name}, {what}",
                 "second": "frozen",
                 "group": "all",
-                "paper": f"{paper:+.3f}" if scale == 1 else f"{paper:+.1f}",
+                "paper": f"{paper:{form}}",
                 "difference": scale * difference.estimate,
                 "low": scale * difference.low,
                 "high": scale * difference.high,
-                "could_have_shown": scale * detectable,
+                "could_have_shown": scale * difference.smallest_detectable,
+                "form": form,
                 "verdict": verdict(difference, [paper]),
             }
 

@@ -255,6 +255,30 @@ def paired_difference(
     )
 
 
+def paired_values(
+    first: np.ndarray, second: np.ndarray, *, level: float = 0.95, seed: int = 0, resamples: int = 2000
+) -> Difference:
+    """As `paired_difference`, for a quantity that each class has, such as its gamma: (C,) and (C,), nan left out."""
+    values = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    if values.ndim != 1:
+        raise ValueError(f"expected one value per class, (C,), in both arms; their difference is {values.shape}.")
+    values = values[np.isfinite(values)]
+    sample = _class_sample(values, np.ones(len(values)), level, seed, resamples)
+    return Difference(
+        estimate=sample.estimate,
+        low=sample.low,
+        high=sample.high,
+        level=level,
+        n=len(values),
+        unit="classes",
+        method=sample.method,
+        estimand="difference over classes like these",
+        too_small=len(values) < TRUSTED_FROM,
+        p=sample.p,
+        smallest_detectable=sample.detectable,
+    )
+
+
 @dataclass(frozen=True)
 class _Sample:
     """What a sample of independent units says about the mean they estimate; nan where it says nothing."""

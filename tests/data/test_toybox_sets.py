@@ -7,7 +7,8 @@ import pytest
 
 import workbench as wb
 from workbench import toybox
-from workbench.data import toybox_lt, toybox_sketch
+from workbench.backbones.toybox.upstream import HELD_OUT_SEED, POOL_SEED
+from workbench.data import toybox_lt, toybox_sketch, toybox_upstream
 from workbench.data.cache import cached_array
 
 
@@ -33,6 +34,7 @@ def small(manifest: wb.Manifest, per_class: int = 1) -> wb.Manifest:
         ("toybox_lt", lambda: toybox_lt()),
         ("toybox_lt_backgrounds", lambda: toybox_lt(correlation=0.9)),
         ("toybox_sketch", lambda: toybox_sketch()),
+        ("toybox_upstream", lambda: toybox_upstream()),
     ],
 )
 def test_the_packaged_manifests_are_what_the_functions_make(name: str, made: object) -> None:
@@ -52,6 +54,15 @@ def test_toybox_lt_has_the_tail_and_the_groups_of_the_design() -> None:
     assert set(classes.taxonomy or {}) == {"shape", "colour", "pattern"}
     sketch = wb.Manifest.load("toybox_sketch")
     assert not sketch.has_validation and (sketch.classes.groups == classes.groups).all()
+
+
+def test_upstream_pictures_show_no_class_downstream_and_were_not_met_in_pretraining() -> None:
+    split = wb.Manifest.load("toybox_upstream").split("test")
+    scenes = [toybox.scene_of(key) for key in split.paths.tolist()]
+    assert {scene.style for scene in scenes} == {"upstream"}
+    assert {scene.seed for scene in scenes}.isdisjoint({POOL_SEED, HELD_OUT_SEED})
+    assert not {scene.toy for scene in scenes} & set(toybox.CLASSES)
+    assert [list(toybox.SHAPES)[label] for label in split.labels] == [scene.toy.shape for scene in scenes]
 
 
 def test_a_picture_is_that_of_its_key_and_comes_with_its_mask(own_cache: Path) -> None:

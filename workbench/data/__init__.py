@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .subsets import digits_lt as digits_lt
     from .toybox_sets import toybox_lt as toybox_lt
     from .toybox_sets import toybox_sketch as toybox_sketch
+    from .toybox_sets import toybox_upstream as toybox_upstream
 
 _HOMES = {
     "RULES": "benchmarks",
@@ -71,6 +72,7 @@ _HOMES = {
     "choose_classes": "subsets",
     "toybox_lt": "toybox_sets",
     "toybox_sketch": "toybox_sets",
+    "toybox_upstream": "toybox_sets",
 }
 
 

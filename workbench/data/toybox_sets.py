@@ -1,4 +1,4 @@
-"""The data sets of the toybox world: `toybox_lt`, the same with backgrounds that give classes away, `toybox_sketch`."""
+"""The data sets of the toybox world: `toybox_lt`, the same with backgrounds that give classes away, other domains."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from .manifest import Classes, GroupRule, Manifest, Split, exponential_counts
 LARGEST, RATIO = 300, 100  # training images of the first class, and their ratio to those of the last
 VAL, TEST = 10, 50  # images of each class
 STARTS = {"train": 0, "val": 1_000_000, "test": 2_000_000}  # of the image numbers of a class
+UPSTREAM = 1000  # images of `toybox_upstream`
 TIED = 3  # every third class has a background of its own in `toybox_lt(correlation=)`
 
 
@@ -46,6 +47,30 @@ def toybox_sketch(*, seed: int = 0) -> Manifest:
     split = _split("test", np.full_like(counts, TEST), 0.0, seed=seed, style="sketch")
     rule = GroupRule(reference_counts=tuple(counts.tolist()))
     return _manifest("toybox_sketch", "Toys drawn as outlines", {"test": split}, np.zeros_like(counts), rule)
+
+
+def toybox_upstream(*, images: int = UPSTREAM, seed: int = 4) -> Manifest:
+    """Unseen pictures of the world that the toybox towers were pretrained on; the class is the shape.
+
+    For looking at the gap between pretraining and data (LPT Figure 2), for evaluation only: no classifier of the other
+    sets knows these classes, and without training images all of them count as few-shot.
+
+    Args:
+        images: how many, of all 20 shapes as they come.
+        seed: of the stream; pretraining used 1, and 2 for its held-out numbers.
+    """
+    scenes = [toybox.upstream_scene(index, seed=seed) for index in range(images)]
+    shapes = list(toybox.SHAPES)
+    labels = np.array([shapes.index(scene.toy.shape) for scene in scenes], np.int64)
+    return Manifest(
+        name="toybox_upstream",
+        title="Toys of the pretraining world, by shape",
+        licence="made by this package",
+        source=f"workbench.toybox, {toybox.VERSION}",
+        kind="toybox",
+        splits={"test": Split(np.array([scene.key for scene in scenes], np.str_), labels)},
+        classes=Classes(tuple(shapes), np.zeros(len(shapes), np.int64), GroupRule()),
+    )
 
 
 def _split(split: str, counts: np.ndarray, correlation: float, *, seed: int, style: str = "downstream") -> Split:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import workbench as wb
-from workbench.data import Classes
+from workbench.data import Classes, choose_classes
 from workbench.features import container
 from workbench.features.extraction import _forward
 from workbench.methods import Method, Output
@@ -224,9 +225,7 @@ def test_logits_that_are_too_large_are_left_out_and_decisions_stay(
 # -- where it comes from -----------------------------------------------------------------------------------------------
 
 
-def test_the_source_says_all_that_made_the_features(
-    store: Store, lift: Method, images: wb.LongTailDataset
-) -> None:
+def test_the_source_says_all_that_made_the_features(store: Store, lift: Method, images: wb.LongTailDataset) -> None:
     run = store("lift")
     features = wb.extract(lift, images, run=str(run.path), weights_sha256=run.weights_sha256)
     source = features.source
@@ -238,3 +237,22 @@ def test_the_source_says_all_that_made_the_features(
     assert wb.Preprocessing.from_spec(source["preprocessing"]) == lift.test_preprocessing()
     assert "torch" in source["versions"]
     assert features.classes == images.classes
+
+
+def test_images_of_other_classes_give_vectors_without_decisions(
+    lift: Method, images: wb.LongTailDataset, tmp_path: Path
+) -> None:
+    upstream = wb.Manifest.load("toybox_upstream")
+    few = wb.Manifest.load(choose_classes(upstream, range(3)).save(tmp_path))
+    other = wb.LongTailDataset(few, "test", per_class=4)
+    with pytest.raises(ValueError, match="decisions=False"):
+        wb.extract(lift, other)
+    found = wb.extract(lift, other, decisions=False)
+    assert found.logits is found.predicted is found.confidence is None and len(found) == 12
+    assert wb.Features.load(found.save(tmp_path / "other.npz")).vectors.tobytes() == found.vectors.tobytes()
+    with pytest.raises(ValueError, match=r"the model that made them knows other classes than toybox_upstream"):
+        wb.group_report(found)
+    both = wb.project(wb.extract(lift, images), found, method="pca")
+    assert both.correct is None and both.clusters[0] != both.clusters[1]
+    with pytest.raises(ValueError, match="hold no decisions"):
+        both.plot(view="correct")

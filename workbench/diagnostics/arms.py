@@ -67,4 +67,4 @@ def aligned(features: Features, reference: Features) -> np.ndarray:
             f"{len(wrong)} images have another label in the other features (e.g. {str(reference.ids[wrong[0]])!r}); "
             "extract both with the same manifest."
         )
-    return features.predicted[order]
+    return features.decisions[order]

@@ -274,7 +274,7 @@ def changes(before: Features, after: Features, *, names: tuple[str, str] = ("bef
         names: what to call the two.
     """
     classes = same_classes([before, after])
-    predicted = np.stack([before.predicted, aligned(after, before)])
+    predicted = np.stack([before.decisions, aligned(after, before)])
     place = np.argsort(after.ids)
     rows = place[np.searchsorted(after.ids, before.ids, sorter=place)]
     confidence = np.stack([before.confidence, after.confidence[rows]])

@@ -72,7 +72,7 @@ class Projection(Result):
     class_names: np.ndarray  # (N,) str
     ranks: np.ndarray  # (N,) int64 place of the class in its data set, 1: most training images
     groups: np.ndarray  # (N,) "many" | "medium" | "few"
-    correct: np.ndarray  # (N,) bool
+    correct: np.ndarray | None  # (N,) bool; None where a set of features holds no decisions
     rule: str
 
     @property
@@ -116,7 +116,7 @@ class Projection(Result):
                 "class": self.labels,
                 "name": self.class_names,
                 "group": self.groups,
-                "correct": self.correct,
+                "correct": np.nan if self.correct is None else self.correct,
                 "half": half,
                 "x": self.coordinates[:, 0],
                 "y": self.coordinates[:, 1],
@@ -163,6 +163,8 @@ class Projection(Result):
                 for group in GROUP_ORDER
             ]
         if view == "correct":
+            if self.correct is None:
+                raise ValueError("these features hold no decisions to colour by; choose another view.")
             return [
                 ("right", self.correct, {"color": _RIGHT}),
                 ("wrong", ~self.correct, {"facecolors": "none", "edgecolors": _WRONG, "linewidths": 0.8}),
@@ -297,7 +299,7 @@ def project(
         class_names=of_images([np.array(f.classes.names, dtype=object)[f.labels] for f in features]),
         ranks=of_images([maps.frequency_rank(f.classes.counts)[f.labels] for f in features]),
         groups=of_images([f.group_of for f in features]),
-        correct=of_images([f.correct for f in features]),
+        correct=of_images([f.correct for f in features]) if all(f.predicted is not None for f in features) else None,
         rule="; ".join(dict.fromkeys(str(f.classes.rule) for f in features)),
     )  # fmt: skip
 

@@ -22,6 +22,7 @@ FORMAT = "workbench-features-1"
 # Logits kept in half precision may take up to 512 MiB (50,000 images of 5,368 classes); larger ones are left out.
 MAX_LOGITS = 2**28
 _ARRAYS = ("vectors", "logits", "predicted", "confidence", "labels", "ids")
+_OPTIONAL = ("logits", "predicted", "confidence")
 
 
 def keeps_logits(num_images: int, num_classes: int) -> bool:
@@ -40,8 +41,9 @@ class Features:
         vectors: (N, D) float32, not normalised: what the head saw, or what the backbone gave (source["layer"]).
         logits: (N, C) float16 (softmax of them is the model's probability), or None when left out as too large. They
             are rounded, so `predicted` (taken in full precision) is the model's decision, not their argmax.
-        predicted: (N,) int64 class index, the model's decision.
-        confidence: (N,) float32 in [0, 1], probability of the predicted class.
+        predicted: (N,) int64 class index, the model's decision; None, like logits and confidence, where the model knows
+            other classes than the data set has.
+        confidence: (N,) float32 in [0, 1], probability of the predicted class, or None.
         labels: (N,) int64 true class index.
         ids: (N,) str, unique name of the image in its data set.
         classes: names, training counts and shot-group rule of the C classes.
@@ -51,8 +53,8 @@ class Features:
 
     vectors: np.ndarray
     logits: np.ndarray | None
-    predicted: np.ndarray
-    confidence: np.ndarray
+    predicted: np.ndarray | None
+    confidence: np.ndarray | None
     labels: np.ndarray
     ids: np.ndarray
     classes: Classes
@@ -67,8 +69,10 @@ class Features:
         logits = None if self.logits is None else _floats("logits", self.logits, np.float16, 2)
         if logits is not None and logits.shape[1] != num_classes:
             raise ValueError(f"logits has {logits.shape[1]} columns, but there are {num_classes} classes.")
-        confidence = _floats("confidence", self.confidence, np.float32, 1)
-        if confidence.size and (confidence.min() < 0 or confidence.max() > 1 + 1e-5):
+        if (self.predicted is None) != (self.confidence is None):
+            raise ValueError("predicted and confidence belong together: give both, or None for both.")
+        confidence = None if self.confidence is None else _floats("confidence", self.confidence, np.float32, 1)
+        if confidence is not None and confidence.size and (confidence.min() < 0 or confidence.max() > 1 + 1e-5):
             raise ValueError(
                 f"confidence runs from {confidence.min():g} to {confidence.max():g}; it is a probability in [0, 1]. "
                 "Take the softmax of the logits at the predicted class."
@@ -77,7 +81,7 @@ class Features:
             "vectors": vectors,
             "logits": logits,
             "confidence": confidence,
-            "predicted": _class_indices("predicted", self.predicted, num_classes),
+            "predicted": None if self.predicted is None else _class_indices("predicted", self.predicted, num_classes),
             "labels": _class_indices("labels", self.labels, num_classes),
             "ids": _names("ids", self.ids),
             "extras": {name: _extra(name, value) for name, value in self.extras.items()},
@@ -113,7 +117,18 @@ class Features:
     @property
     def correct(self) -> np.ndarray:
         """(N,) bool: the model's decision is the true class."""
-        return np.asarray(self.predicted == self.labels)
+        return np.asarray(self.decisions == self.labels)
+
+    @property
+    def decisions(self) -> np.ndarray:
+        """`predicted`, or a ValueError that says why there is none."""
+        if self.predicted is None:
+            raise ValueError(
+                "these features hold vectors without decisions: the model that made them knows other classes than "
+                f"{self.source.get('manifest', 'the data set')} has. Distances, neighbours and projections work with "
+                "them; accuracy needs a run on these classes."
+            )
+        return self.predicted
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write everything into one .npz file and return its path.
@@ -159,7 +174,7 @@ class Features:
             found = str(arrays.pop("format", "no format entry"))
             if found != FORMAT:
                 raise ValueError(f"its format is {found!r}, and {FORMAT!r} is what can be read")
-            missing = [f.name for f in fields(cls) if f.name not in (*arrays, "logits", "extras")]
+            missing = [f.name for f in fields(cls) if f.name not in (*arrays, *_OPTIONAL, "extras")]
             if missing:
                 raise ValueError(f"it lacks {', '.join(missing)}")
             for array in arrays.values():

@@ -26,6 +26,7 @@ def extract(
     views: str | None = None,
     expand: int | None = None,
     layer: Literal["head", "backbone"] = "head",
+    decisions: bool = True,
     batch_size: int = 64,
     workers: int = 0,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
@@ -43,6 +44,8 @@ def extract(
         expand: pixels by which "five" and "ten" widen the image before cropping; None is the method's own.
         layer: "head": what the head saw; "backbone": what the tower gives without adapters and prompts beside its
             blocks. What a method changes inside the tower (fine-tuned weights, LoRA, SSF, masks) acts in both.
+        decisions: False keeps vectors and extras alone, of any data set: images of other classes than the method knows,
+            such as those of its pretraining.
         batch_size: images per forward pass; several views count as several images.
         workers: image-loading processes.
         on_step: progress, called with the batch number and {"done": images so far, "total": N}.
@@ -50,10 +53,11 @@ def extract(
     """
     if layer not in ("head", "backbone"):
         raise ValueError(f"layer={layer!r} is not known; choose head or backbone.")
-    if dataset.classes.names != method.classes.names:
+    if decisions and dataset.classes.names != method.classes.names:
         raise ValueError(
             f"The method knows {len(method.classes)} classes and {dataset.manifest.name!r} has {len(dataset.classes)}, "
-            "or they are named or ordered differently; extract needs a data set with the classes of the run."
+            "or they are named or ordered differently; extract needs a data set with the classes of the run, or "
+            "decisions=False for vectors alone."
         )
     preprocessing = method.test_preprocessing(views, expand)
     dataset = dataset.with_preprocessing(preprocessing)
@@ -67,22 +71,23 @@ def extract(
     method.eval()
     parts: dict[str, list[np.ndarray]] = {}
     done = 0
-    with_logits = keeps_logits(len(dataset), len(method.classes))
+    left_out = [] if keeps_logits(len(dataset), len(method.classes)) else ["logits"]
+    if not decisions:
+        left_out = ["logits", "predicted", "confidence"]
     for step, (images, _) in enumerate(loader):
         with torch.inference_mode():
             batch = _forward(method, images, layer)
-        if not with_logits:
-            del batch["logits"]
+        for name in left_out:
+            del batch[name]
         for name, array in batch.items():
             parts.setdefault(name, []).append(array)
         done += len(images)
         if on_step is not None:
             on_step(step, {"done": done, "total": len(dataset)})
     whole = {name: np.concatenate(arrays) for name, arrays in parts.items()}
-    fixed = {name: whole.pop(name) for name in ("vectors", "predicted", "confidence")}
     return Features(
-        **fixed,
-        logits=whole.pop("logits", None),
+        vectors=whole.pop("vectors"),
+        **{name: whole.pop(name, None) for name in ("logits", "predicted", "confidence")},
         labels=dataset.labels,
         ids=dataset.ids,
         classes=dataset.classes,

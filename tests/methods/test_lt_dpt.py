@@ -131,6 +131,18 @@ def test_without_its_two_switches_it_is_gnm_pt(images: torch.Tensor) -> None:
     assert only_background.bias(torch.rand(3, 16), 17 + 2 + 3, 17)[:, :, 17:19].abs().sum() == 0  # type: ignore[index]
 
 
+@pytest.mark.parametrize("foreground", [True, False])
+@pytest.mark.parametrize("background", [True, False])
+def test_what_trains_is_there_and_gets_a_gradient(images: torch.Tensor, foreground: bool, background: bool) -> None:
+    method = small(foreground=foreground, background=background)
+    wanted = {name for name, _ in method.named_parameters() if name.startswith(method.tuned)}
+    assert all(any(name.startswith(prefix) for name in wanted) for prefix in method.tuned)
+    for name, parameter in method.named_parameters():
+        parameter.requires_grad_(name in wanted)
+    method.loss([method(images)], [torch.arange(3)], Clock(0, 7, 0, 1))["loss"].backward()
+    assert {name for name, p in method.named_parameters() if p.grad is not None and p.grad.any()} == wanted
+
+
 def test_the_selection_and_the_orthogonality_loss_equal_the_derived_values(golden: Golden) -> None:
     case = golden("ltdpt_select")
     method = small(groups=5, group_prompts=2).double()

@@ -84,7 +84,10 @@ class LTDPT(GNMPT):
 
     @property
     def tuned(self) -> tuple[str, ...]:
-        return (*super().tuned, "groups", "keys", "alpha", "beta")
+        own = (("alpha",) if self.config.foreground else ()) + (
+            ("beta", "groups", "keys") if self.config.background else ()
+        )
+        return (*super().tuned, *own)
 
     def patch_saliency(self, images: Tensor) -> Tensor:
         """S: (B, 3, H, W), normalised as the tower reads them -> (B, h, w) in [0, 1]."""

@@ -28,15 +28,22 @@ if TYPE_CHECKING:
     from workbench.data import import_dataset as import_dataset
     from workbench.diagnostics.accuracy import group_report as group_report
     from workbench.diagnostics.adapter_scales import adapter_scales as adapter_scales
+    from workbench.diagnostics.attention_rollout import attention_rollout as attention_rollout
+    from workbench.diagnostics.background_reliance import background_reliance as background_reliance
     from workbench.diagnostics.changes import changes as changes
     from workbench.diagnostics.convergence import convergence as convergence
     from workbench.diagnostics.cost import cost as cost
     from workbench.diagnostics.ensemble_curve import expansion_curve as expansion_curve
+    from workbench.diagnostics.faithfulness import faithfulness as faithfulness
     from workbench.diagnostics.grad_cam import grad_cam as grad_cam
     from workbench.diagnostics.intra_class import intra_class_distances as intra_class_distances
     from workbench.diagnostics.knn import knn_accuracy as knn_accuracy
+    from workbench.diagnostics.localisation import localisation as localisation
     from workbench.diagnostics.projection import project as project
+    from workbench.diagnostics.prompt_ablation import ablate_prompts as ablate_prompts
     from workbench.diagnostics.prompt_matching import prompt_matching as prompt_matching
+    from workbench.diagnostics.saliency import saliency_maps as saliency_maps
+    from workbench.diagnostics.sanity_check import sanity_check as sanity_check
     from workbench.diagnostics.separability import separability as separability
     from workbench.diagnostics.similarity import class_similarity as class_similarity
     from workbench.diagnostics.weight_norms import weight_norms as weight_norms
@@ -48,6 +55,7 @@ if TYPE_CHECKING:
     from workbench.progress import Bars as Bars
     from workbench.runs import Run as Run
     from workbench.training import fit as fit
+    from workbench.training import import_weights as import_weights
     from workbench.training import resume as resume
 
 __version__ = "0.1.0"
@@ -57,15 +65,22 @@ _HOMES = {
     "workbench.data": ("Classes", "GroupRule", "LongTailDataset", "Manifest", "Preprocessing", "import_dataset"),
     "workbench.diagnostics.accuracy": ("group_report",),
     "workbench.diagnostics.adapter_scales": ("adapter_scales",),
+    "workbench.diagnostics.attention_rollout": ("attention_rollout",),
+    "workbench.diagnostics.background_reliance": ("background_reliance",),
     "workbench.diagnostics.changes": ("changes",),
     "workbench.diagnostics.convergence": ("convergence",),
     "workbench.diagnostics.cost": ("cost",),
     "workbench.diagnostics.ensemble_curve": ("expansion_curve",),
+    "workbench.diagnostics.faithfulness": ("faithfulness",),
     "workbench.diagnostics.grad_cam": ("grad_cam",),
     "workbench.diagnostics.intra_class": ("intra_class_distances",),
     "workbench.diagnostics.knn": ("knn_accuracy",),
+    "workbench.diagnostics.localisation": ("localisation",),
     "workbench.diagnostics.projection": ("project",),
+    "workbench.diagnostics.prompt_ablation": ("ablate_prompts",),
     "workbench.diagnostics.prompt_matching": ("prompt_matching",),
+    "workbench.diagnostics.saliency": ("saliency_maps",),
+    "workbench.diagnostics.sanity_check": ("sanity_check",),
     "workbench.diagnostics.separability": ("separability",),
     "workbench.diagnostics.similarity": ("class_similarity",),
     "workbench.diagnostics.weight_norms": ("weight_norms",),
@@ -73,7 +88,7 @@ _HOMES = {
     "workbench.methods": ("METHODS", "Stage", "create_method"),
     "workbench.progress": ("Bars",),
     "workbench.runs": ("Run",),
-    "workbench.training": ("fit", "resume"),
+    "workbench.training": ("fit", "import_weights", "resume"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

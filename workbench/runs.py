@@ -1,6 +1,7 @@
 """A run: one folder that holds everything a training produced and everything needed to continue or rebuild it.
 
-config.json           what was asked for: method, options, seed, backbone, data, stages, versions (never rewritten)
+config.json           what was asked for: method, options, seed, backbone, data, stages, versions (never rewritten);
+                      "imported" names the file that the weights came from where they were trained elsewhere
 classes.json          class names, training counts, shot-group rule
 status.json           running | interrupted | failed | finished, and why
 metrics.csv           one row per epoch

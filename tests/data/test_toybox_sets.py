@@ -1,14 +1,16 @@
 """The data sets of the toybox world: counts, groups, pictures from the cache, masks, texts, shortcuts."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import workbench as wb
 from workbench import toybox
 from workbench.backbones.toybox.upstream import HELD_OUT_SEED, POOL_SEED
-from workbench.data import toybox_lt, toybox_sketch, toybox_upstream
+from workbench.data import evaluation_preprocessing, toybox_lt, toybox_sketch, toybox_upstream
 from workbench.data.cache import cached_array
 
 
@@ -77,6 +79,22 @@ def test_a_picture_is_that_of_its_key_and_comes_with_its_mask(own_cache: Path) -
     assert toybox.VERSION in file.name and np.load(file).shape == (60, 56, 56, 3)
 
 
+def test_a_toy_can_stand_before_another_background_and_photographs_cannot(own_cache: Path) -> None:
+    dataset = wb.LongTailDataset(small(wb.Manifest.load("toybox_lt")), "test")
+    scene = toybox.scene_of(str(dataset.ids[7]))
+    assert dataset.background(7) == scene.background != "lava"
+    other = toybox.render(replace(scene, background="lava"))[0]
+    assert np.array_equal(np.asarray(dataset.image(7, background="lava")), other)
+    assert np.array_equal(np.asarray(dataset.image(7, background=scene.background)), np.asarray(dataset.image(7)))
+    with pytest.raises(ValueError, match="background='moon' is not known"):
+        dataset.image(7, background="moon")
+    for without in (small(wb.Manifest.load("toybox_sketch")), wb.Manifest.load("digits_lt")):
+        plain = wb.LongTailDataset(without, "test")
+        assert plain.background(3) is None
+        with pytest.raises(ValueError, match=f"image 3 of {without.name} has no background that could become 'lava'"):
+            plain.image(3, background="lava")
+
+
 def test_the_cache_is_read_and_a_file_cut_off_is_made_again(own_cache: Path) -> None:
     calls: list[int] = []
 
@@ -126,3 +144,16 @@ def test_backgrounds_give_every_third_class_away_in_train_but_not_in_test() -> N
 def test_a_key_that_names_no_scene_is_refused(key: str) -> None:
     with pytest.raises(ValueError, match=r"no picture of the toybox|is not known"):
         toybox.scene_of(key)
+
+
+def test_a_mask_is_resized_and_cropped_with_its_image(own_cache: Path) -> None:
+    dataset = wb.LongTailDataset(small(wb.Manifest.load("toybox_lt")), "test")
+    with pytest.raises(ValueError, match="seen=True needs a preprocessing"):
+        dataset.mask(7, seen=True)
+    shown = dataset.with_preprocessing(evaluation_preprocessing(56, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)))
+    mask, seen = shown.mask(7), shown.mask(7, seen=True)
+    assert mask is not None and seen is not None
+    wide = np.asarray(Image.fromarray(mask).convert("L").resize((64, 64), Image.Resampling.NEAREST)) > 127
+    assert seen.shape == (56, 56) and (seen == wide[4:60, 4:60]).mean() > 0.97
+    cropped = np.asarray(dataset.image(7).resize((64, 64), Image.Resampling.BILINEAR))[4:60, 4:60]
+    assert np.abs(shown[7][0].permute(1, 2, 0).numpy() - (cropped / 127.5 - 1)).max() < 0.02  # the image's own crop

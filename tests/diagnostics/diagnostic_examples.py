@@ -15,19 +15,26 @@ from torch import nn
 
 from workbench.adapters.residual import AdaptFormer
 from workbench.backbones import ViT
-from workbench.data import Classes
+from workbench.data import Classes, LongTailDataset, Manifest
 from workbench.diagnostics import (
     accuracy,
     adapter_scales,
+    attention_rollout,
+    background_reliance,
     changes,
     convergence,
     cost,
     ensemble_curve,
+    faithfulness,
     grad_cam,
     intra_class,
     knn,
+    localisation,
     projection,
+    prompt_ablation,
     prompt_matching,
+    saliency,
+    sanity_check,
     separability,
     similarity,
     weight_norms,
@@ -126,10 +133,87 @@ def explained() -> Result:
     return grad_cam.grad_cam(method, torch.randn(9, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
 
 
+def small_probe() -> tuple[Method, torch.Tensor]:
+    """A linear probe on a tower of one block, and nine images of noise."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        model = VisionTransformer(img_size=32, patch_size=8, embed_dim=8, depth=1, num_heads=1, num_classes=0)
+    method = create_method("linear_probe", ViT(model.eval(), name="tiny"), CLASSES)
+    return method, torch.randn(9, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def deleted() -> Result:
+    """Grad-CAM's maps, one of them constant, in four steps."""
+    method, images = small_probe()
+    maps = grad_cam.grad_cam(method, images).maps.copy()
+    maps[0] = 0
+    return faithfulness.faithfulness(method, images, maps, steps=4)
+
+
+def forgotten() -> Result:
+    method, images = small_probe()
+    return sanity_check.sanity_check(method, images, explain=grad_cam.grad_cam)
+
+
+def rolled_out() -> Result:
+    """Nine random images by a tower of two blocks with two prompts in each."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        model = VisionTransformer(img_size=32, patch_size=8, embed_dim=8, depth=2, num_heads=2, num_classes=0)
+    method = create_method("vpt", ViT(model.eval(), name="tiny"), CLASSES, prompts=2)
+    images = torch.randn(9, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    return attention_rollout.attention_rollout(method, images)
+
+
+def ablated() -> Result:
+    """Each of four prompts switched off, for two digits per class and a tower of two blocks."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        sizes = {"img_size": 32, "patch_size": 16, "embed_dim": 16, "depth": 2, "num_heads": 1, "num_classes": 0}
+        tower = ViT(VisionTransformer(**sizes).eval(), name="tiny")
+    manifest = Manifest.load("digits_lt")
+    method = create_method("lpt", tower, manifest.classes, prompts=2, groups=4)
+    with torch.no_grad():  # untrained weights and prompts are too small to move a decision
+        for parameter in (*tower.model.blocks.parameters(), method.pool):
+            parameter *= 20
+    return prompt_ablation.ablate_prompts(method, LongTailDataset(manifest, "test"), per_class=2)
+
+
+def swapped() -> Result:
+    """Decisions about 20 images of each of twelve classes, the rarer the more led by three other backgrounds."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(12), 20)
+    led = rng.random((240, 4)) < np.linspace(0.1, 0.8, 12)[labels, None] * np.array([0.3, 1, 1, 1])
+    predicted = np.where(led, rng.integers(0, 12, (240, 4)), labels[:, None])
+    probability = np.where(predicted == labels[:, None], 0.8, 0.1) + 0.1 * rng.random((240, 4))
+    groups = np.asarray(CLASSES.groups)
+    return background_reliance.BackgroundReliance(
+        arguments={"others": 3}, sources=(), method="lift", ids=np.array([f"toy {i}" for i in range(240)]),
+        intervals=background_reliance.intervals_of(predicted, probability, labels, groups, seed=0),
+        labels=labels, backgrounds=np.tile(["sand", "lava", "snow", "wood"], (240, 1)), predicted=predicted,
+        probability=probability, names=tuple(CLASSES.names), groups=groups, rule=str(CLASSES.rule),
+    )  # fmt: skip
+
+
+def located() -> Result:
+    """Three kinds of maps of 30 images with a disc: blurred discs, noise with some maps of zeros, the upper half."""
+    rng = np.random.default_rng(0)
+    y, x = np.indices((30, 32, 32))[1:]
+    centres = rng.uniform(8, 24, (2, 30, 1, 1))
+    distance = np.hypot(y - centres[0], x - centres[1])
+    maps = {"Grad-CAM $x$": np.exp(-distance / 8) + 0.3 * rng.random((30, 32, 32)), "noise": rng.random((30, 32, 32))}
+    maps["noise"][:3] = 0
+    maps["a map with a name that is too long for its row"] = 1.0 * (y < 16)
+    return localisation.localisation(maps, distance < 7)
+
+
 EXAMPLES: dict[str, Callable[[Make], Result]] = {
+    "ablate_prompts": lambda make: ablated(),
     "adapter_scales": lambda make: adapter_scales.adapter_scales(
         {"LIFT $x$": [Adapted(0), Adapted(1)], "last blocks": Adapted(2, blocks=(10, 11))}
     ),
+    "attention_rollout": lambda make: rolled_out(),
+    "background_reliance": lambda make: swapped(),
     "changes": lambda make: changes.changes(make(0), make(1), names=("linear probe", "LIFT")),
     "class_similarity": lambda make: similarity.class_similarity(make(0)),
     "convergence": lambda make: convergence.convergence(
@@ -139,6 +223,7 @@ EXAMPLES: dict[str, Callable[[Make], Result]] = {
     "expansion_curve": lambda make: ensemble_curve.expansion_curve(
         {e: [make(e), make(e + 100)] for e in range(0, 49, 4)}, patch_size=16
     ),
+    "faithfulness": lambda make: deleted(),
     "grad_cam": lambda make: explained(),
     "group_report": lambda make: accuracy.group_report(
         [make(0), make(1)], compare=[make(2), make(3)], names=("LIFT", "full fine-tuning")
@@ -149,8 +234,13 @@ EXAMPLES: dict[str, Callable[[Make], Result]] = {
     "knn_accuracy": lambda make: knn.knn_accuracy(
         make(0, split="train", images=(40,) * 6 + (5,) * 6), make(1), k=(1, 5, 20)
     ),
+    "localisation": lambda make: located(),
     "project": lambda make: projection.project(*clusters(3, make)),
     "prompt_matching": lambda make: prompt_matching.prompt_matching(matched(make(0))),
+    "saliency_maps": lambda make: saliency.saliency_maps(
+        torch.rand(9, 3, 32, 48, generator=torch.Generator().manual_seed(0)), grid=(4, 6)
+    ),
+    "sanity_check": lambda make: forgotten(),
     "separability": lambda make: separability.separability(make(0)),
     "weight_norms": lambda make: weight_norms.weight_norms(Adapted()),
 }

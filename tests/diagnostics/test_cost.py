@@ -68,6 +68,24 @@ def test_training_modes_are_put_back() -> None:
     assert method.training and method.head.training and not method.backbone.training
 
 
+def test_a_trainable_tensor_may_enter_a_module_and_what_trains_stays_as_it_was() -> None:
+    method = Probe()
+    method.backbone.requires_grad_(False)
+    plain = cost(method, repeats=1)
+    before = [parameter.requires_grad for parameter in method.parameters()]
+    method.dropout = nn.Dropout(0.1)  # VPT's of its prompts
+    forward = method.forward
+
+    def with_prompts(images: torch.Tensor) -> torch.Tensor:
+        method.dropout(method.adapters[0].weight)
+        return forward(images)
+
+    method.forward = with_prompts  # type: ignore[method-assign]
+    assert cost(method, repeats=1).flops == plain.flops
+    assert [parameter.requires_grad for parameter in method.parameters()] == before
+    assert any(before) and not all(before)
+
+
 def test_at_least_one_repeat_is_asked_for() -> None:
     with pytest.raises(ValueError, match="repeats=0"):
         cost(Probe(), repeats=0)

@@ -8,6 +8,9 @@ They are appended behind the patches; attention does not know order, so the pape
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,3 +34,58 @@ def with_prompts(tokens: Tensor, prompts: Tensor, image_tokens: int) -> Tensor:
     never again it is VPT-shallow.
     """
     return torch.cat([tokens[:, :image_tokens], prompts.expand(len(tokens), -1, -1)], dim=1)
+
+
+class PromptPool:
+    """What methods share whose images pick prompts: the choice, and prompts that are switched off for a while.
+
+    Such a method has `keys` (m, D), or (layers, m, D) where images pick in several blocks, from prompts of each block's
+    own; None where its options leave it without a pool. `config.top_k` prompts are picked.
+    """
+
+    keys: nn.Parameter | None
+    config: Any
+    switched_off: frozenset[tuple[int, int]] = frozenset()  # (layer, prompt); no part of `state`
+
+    @property
+    def pool_size(self) -> tuple[int, int]:
+        """Layers in which images pick, and prompts m of each."""
+        if self.keys is None:
+            raise ValueError("this method picks no prompts: its options leave it without a pool of them.")
+        return (1 if self.keys.ndim == 2 else len(self.keys)), self.keys.shape[-2]
+
+    def choose(self, similarity: Tensor, layer: int = 0) -> tuple[Tensor, Tensor]:
+        """similarity (B, m) to the keys -> the k highest and their prompts, (B, k) each, nearest first."""
+        off = sorted(prompt for at, prompt in self.switched_off if at == layer)
+        if off:
+            similarity = similarity.index_fill(1, torch.tensor(off, device=similarity.device), -math.inf)
+        best = similarity.topk(self.config.top_k, dim=1)
+        return best.values, best.indices
+
+    @contextmanager
+    def without_prompt(self, *prompts: int, layer: int | None = None) -> Iterator[None]:
+        """These prompts cannot be picked while the context lasts; the next nearest take their place.
+
+        layer: where, counted from 0 among the blocks in which images pick; None: in each of them.
+
+        Raises:
+            ValueError: prompts or layers that are not there, or too few prompts left.
+        """
+        layers, m = self.pool_size
+        wrong = [prompt for prompt in prompts if not 0 <= prompt < m]
+        if wrong or (layer is not None and not -layers <= layer < layers):
+            raise ValueError(
+                f"prompts {list(prompts)} in layer {layer}: there are prompts 0 to {m - 1} in layers 0 to {layers - 1}."
+            )
+        where = range(layers) if layer is None else [layer % layers]
+        off = self.switched_off | {(at, prompt) for at in where for prompt in prompts}
+        left = min(m - sum(at == each for at, _ in off) for each in where)
+        if self.config.top_k > left:
+            raise ValueError(
+                f"{left} of {m} prompts would be left and each image picks top_k={self.config.top_k}; switch fewer off."
+            )
+        before, self.switched_off = self.switched_off, off
+        try:
+            yield
+        finally:
+            self.switched_off = before

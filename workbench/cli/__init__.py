@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from . import data, demo, reporting, training
+from . import data, demo, importing_weights, reporting, training
 
 USER_ERRORS = (ValueError, OSError, FloatingPointError, RuntimeError)
 
@@ -67,6 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
     demo.add_commands(commands)
     data.add_commands(commands)
     training.add_commands(commands)
+    importing_weights.add_commands(commands)
     reporting.add_commands(commands)
     return parser
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import stat
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch.utils.data import Dataset
 from .cifar import Cifar100, file_of, has_batches
 from .classes import Classes
 from .manifest import Manifest, resolve_inside
-from .pictures import PICTURES, Pictures
+from .pictures import PICTURES, Pictures, Toys
 from .preprocessing import Preprocessing
 
 MAX_PIXELS = 64_000_000  # read from the header before decoding: larger claims are refused as decompression bombs
@@ -191,8 +192,15 @@ class LongTailDataset(Dataset[tuple[torch.Tensor, int]]):
             torch.default_generator.manual_seed(int(state >> np.uint64(1)))
             return self._pipeline(image), label
 
-    def image(self, index: int) -> Image.Image:
-        """The decoded 8-bit RGB image, without preprocessing."""
+    def image(self, index: int, *, background: str | None = None) -> Image.Image:
+        """The decoded 8-bit RGB image, without preprocessing; of a toy also before another `background`."""
+        if background is not None:
+            if self.background(index) is None or not isinstance(self._pictures, Toys):
+                raise ValueError(
+                    f"image {index} of {self.manifest.name} has no background that could become {background!r}: only "
+                    "toys are rendered before one. Use toybox_lt or toybox_lt_backgrounds."
+                )
+            return self._pictures.before(int(self._rows[index]), background)
         if self._pictures is not None:
             return self._pictures.image(int(self._rows[index]))
         key = str(self.ids[index])
@@ -225,9 +233,27 @@ class LongTailDataset(Dataset[tuple[torch.Tensor, int]]):
             return PICTURES[self.manifest.kind](rows)
         return Cifar100(rows, self.root) if self.manifest.kind == "cifar100" and has_batches(self.root) else None
 
-    def mask(self, index: int) -> np.ndarray | None:
-        """The true foreground (H, W) bool of an image where it is known (the toybox), else None."""
-        return None if self._pictures is None else self._pictures.mask(int(self._rows[index]))
+    def mask(self, index: int, *, seen: bool = False) -> np.ndarray | None:
+        """The true foreground (H, W) bool of an image where it is known (the toybox), else None.
+
+        seen: as this data set's preprocessing shows it to a model, resized and cropped with the image.
+        """
+        mask = None if self._pictures is None else self._pictures.mask(int(self._rows[index]))
+        if mask is None or not seen:
+            return mask
+        if self.preprocessing is None or self.preprocessing.random or self.preprocessing.views > 1:
+            raise ValueError(
+                "seen=True needs a preprocessing with one view and without chance; use "
+                '.with_preprocessing(method.test_preprocessing("centre")) first.'
+            )
+        plain = replace(self.preprocessing, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+        return plain.build()(Image.fromarray(mask).convert("RGB"))[0].numpy() > 0.5
+
+    def background(self, index: int) -> str | None:
+        """What the object of an image stands before, where that is known (the toybox, but for sketches), else None."""
+        if not isinstance(self._pictures, Toys):
+            return None
+        return self._pictures.background(int(self._rows[index]))
 
     def with_preprocessing(self, preprocessing: Preprocessing, *, seed: int | None = None) -> LongTailDataset:
         """The same images with another preprocessing, at epoch 0; `seed` replaces the seed of its randomness."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Protocol
@@ -61,6 +62,15 @@ class Toys:
 
     def mask(self, row: int) -> np.ndarray:
         return toybox.render(toybox.scene_of(str(self.keys[row])))[1]
+
+    def background(self, row: int) -> str | None:
+        """What the toy stands before; None for a sketch, which is drawn on paper."""
+        scene = toybox.scene_of(str(self.keys[row]))
+        return None if scene.style == "sketch" else scene.background
+
+    def before(self, row: int, background: str) -> Image.Image:
+        """The same toy in the same place and light before another background; rendered anew, never cached."""
+        return Image.fromarray(toybox.render(replace(toybox.scene_of(str(self.keys[row])), background=background))[0])
 
 
 PICTURES: dict[str, type[Digits] | type[Toys]] = {"digits": Digits, "toybox": Toys}

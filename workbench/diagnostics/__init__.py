@@ -2,15 +2,22 @@
 
 from . import accuracy as accuracy
 from . import adapter_scales as adapter_scales
+from . import attention_rollout as attention_rollout
+from . import background_reliance as background_reliance
 from . import changes as changes
 from . import convergence as convergence
 from . import cost as cost
 from . import ensemble_curve as ensemble_curve
+from . import faithfulness as faithfulness
 from . import grad_cam as grad_cam
 from . import intra_class as intra_class
 from . import knn as knn
+from . import localisation as localisation
 from . import projection as projection
+from . import prompt_ablation as prompt_ablation
 from . import prompt_matching as prompt_matching
+from . import saliency as saliency
+from . import sanity_check as sanity_check
 from . import separability as separability
 from . import similarity as similarity
 from . import weight_norms as weight_norms

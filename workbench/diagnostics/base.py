@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,18 +31,25 @@ if TYPE_CHECKING:
 
 # Function that computes each diagnostic, by name.
 DIAGNOSTICS = {
+    "ablate_prompts": "workbench.diagnostics.prompt_ablation:ablate_prompts",
     "adapter_scales": "workbench.diagnostics.adapter_scales:adapter_scales",
+    "attention_rollout": "workbench.diagnostics.attention_rollout:attention_rollout",
+    "background_reliance": "workbench.diagnostics.background_reliance:background_reliance",
     "changes": "workbench.diagnostics.changes:changes",
     "class_similarity": "workbench.diagnostics.similarity:class_similarity",
     "convergence": "workbench.diagnostics.convergence:convergence",
     "cost": "workbench.diagnostics.cost:cost",
     "expansion_curve": "workbench.diagnostics.ensemble_curve:expansion_curve",
+    "faithfulness": "workbench.diagnostics.faithfulness:faithfulness",
     "grad_cam": "workbench.diagnostics.grad_cam:grad_cam",
     "group_report": "workbench.diagnostics.accuracy:group_report",
     "intra_class_distances": "workbench.diagnostics.intra_class:intra_class_distances",
     "knn_accuracy": "workbench.diagnostics.knn:knn_accuracy",
+    "localisation": "workbench.diagnostics.localisation:localisation",
     "project": "workbench.diagnostics.projection:project",
     "prompt_matching": "workbench.diagnostics.prompt_matching:prompt_matching",
+    "saliency_maps": "workbench.diagnostics.saliency:saliency_maps",
+    "sanity_check": "workbench.diagnostics.sanity_check:sanity_check",
     "separability": "workbench.diagnostics.separability:separability",
     "weight_norms": "workbench.diagnostics.weight_norms:weight_norms",
 }
@@ -58,6 +66,7 @@ SEQUENTIAL, DIVERGING, HEAT = "viridis", "RdBu_r", "inferno"
 INK, MUTED, GRID, PAPER = "#1a1a1a", "#6b6b6b", "#e6e6e6", "#ffffff"
 COLUMN_WIDTH, TEXT_WIDTH = 3.25, 5.5  # inches: one column of a two-column page, the full text width
 FONT_SIZE, CAPTION_SIZE = 9, 8  # points at final size; nothing in a figure is below 7
+STRIP_LENGTH = 8  # images beside each other in a strip
 RASTER_FROM = 5000  # scatters of more points are drawn as pixels inside a vector figure
 RESOLUTION = 300  # dots per inch of PNG files and of rasterised parts
 
@@ -170,6 +179,34 @@ def caption_below(ax: Axes, text: str) -> None:
         text, (0, 0), (0, -3), xycoords=("axes fraction", ax.xaxis.label), textcoords="offset points", va="top",
         fontsize="small", color=MUTED, annotation_clip=False, parse_math=False,
     )  # fmt: skip
+
+
+def image_strips(
+    ax: Axes, pictures: np.ndarray, maps: np.ndarray, labels: Sequence[str], *, overlay: bool, xlabel: str, **kw: Any
+) -> None:
+    """The first pictures in a row, below them their maps, on top of the pictures (`overlay`) or alone, then labels.
+
+    pictures: (B, H, W, 3) uint8; maps: (B, H, W) in [0, 1]; labels: B texts, in which dollar signs stay text.
+    """
+    from matplotlib import colormaps
+
+    shown = min(len(maps), STRIP_LENGTH)
+    heat = (255 * colormaps[HEAT](maps[:shown])[..., :3]).astype(np.uint8)
+    if overlay:
+        heat = (0.5 * pictures[:shown] + 0.5 * heat).astype(np.uint8)
+    gap = max(2, maps.shape[2] // 28)
+    rows = [
+        np.concatenate([np.pad(one, ((0, gap), (0, gap), (0, 0)), constant_values=255) for one in strip], axis=1)
+        for strip in (pictures[:shown], heat)
+    ]
+    ax.imshow(np.concatenate(rows), **kw)
+    centres = np.arange(shown) * (maps.shape[2] + gap) + maps.shape[2] / 2
+    ticks = [textwrap.fill(plain(label, 26), 10) for label in labels[:shown]]
+    ax.set_xticks(centres, ticks, fontsize="small", parse_math=False)
+    ax.set_yticks([])
+    ax.tick_params(axis="x", length=0)
+    ax.spines[:].set_visible(False)
+    ax.set_xlabel(xlabel if shown == len(maps) else f"{xlabel} (the first {shown} of {len(maps)} images)")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

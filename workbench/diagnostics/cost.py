@@ -105,7 +105,9 @@ def cost(method: torch.nn.Module, *, repeats: int = 5) -> Cost:
     head = {name: n for name, n in parameters.items() if name.startswith(HEAD)}
     images = torch.zeros(1, 3, size, size, device=device)
     modes = {module: module.training for module in method.modules()}
+    learns = {parameter: parameter.requires_grad for parameter in method.parameters()}
     method.eval()
+    method.requires_grad_(False)  # the counter hooks a trainable tensor that a module is given, as VPT's prompts are
     try:
         with torch.inference_mode():
             counter = FlopCounterMode(display=False)
@@ -116,6 +118,8 @@ def cost(method: torch.nn.Module, *, repeats: int = 5) -> Cost:
     finally:
         for module, training in modes.items():
             module.training = training
+        for parameter, trainable in learns.items():
+            parameter.requires_grad_(trainable)
     return Cost(
         arguments={"repeats": repeats, "backbone": str(getattr(method.backbone, "name", ""))},
         sources=(),

@@ -12,7 +12,6 @@ LPT's two passes, the second.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .base import HEAT, Result, caption_below, plain
+from .base import Result, image_strips
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from workbench.methods import Method
-
-_SHOWN = 8  # images in a drawing
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,28 +79,9 @@ class GradCAM(Result):
         return pd.DataFrame(rows)
 
     def _draw(self, ax: Axes, view: str, **artist_kw: Any) -> None:
-        from matplotlib import colormaps
-
-        shown = min(len(self.maps), _SHOWN)
-        heat = (255 * colormaps[HEAT](self.maps[:shown])[..., :3]).astype(np.uint8)
-        if view == "overlay":
-            heat = (0.5 * self.pictures[:shown] + 0.5 * heat).astype(np.uint8)
-        gap = max(2, self.maps.shape[2] // 28)
-        rows = [
-            np.concatenate([np.pad(one, ((0, gap), (0, gap), (0, 0)), constant_values=255) for one in strip], axis=1)
-            for strip in (self.pictures[:shown], heat)
-        ]
-        ax.imshow(np.concatenate(rows), **artist_kw)
-        width = self.maps.shape[2] + gap
-        centres = np.arange(shown) * width + self.maps.shape[2] / 2
-        labels = [textwrap.fill(plain(self.names[target], 26), 10) for target in self.targets[:shown]]
-        ax.set_xticks(centres, labels, fontsize="small", parse_math=False)
-        ax.set_yticks([])
-        ax.tick_params(axis="x", length=0)
-        ax.spines[:].set_visible(False)
-        ax.set_xlabel("class that is explained")
-        if shown < len(self.maps):
-            caption_below(ax, f"the first {shown} of {len(self.maps)} images")
+        labels = [self.names[target] for target in self.targets]
+        overlay, xlabel = view == "overlay", "class that is explained"
+        image_strips(ax, self.pictures, self.maps, labels, overlay=overlay, xlabel=xlabel, **artist_kw)
 
 
 def grad_cam(method: Method, images: Tensor, target: Any = None, *, block: int = -1) -> GradCAM:

@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.adapters.prompts import draw_normal, with_prompts
+from workbench.adapters.prompts import PromptPool, draw_normal, with_prompts
 from workbench.data import saliency
 from workbench.methods.base import Clock, Encoded, Output, check_choice
 from workbench.methods.gnm_pt import GNMPT, GNMPTConfig
@@ -64,7 +64,7 @@ class LTDPTConfig(GNMPTConfig):
             raise ValueError(f"orthogonality={self.orthogonality} must not be negative.")
 
 
-class LTDPT(GNMPT):
+class LTDPT(PromptPool, GNMPT):
     name = "lt_dpt"
     Config = LTDPTConfig
     config: LTDPTConfig
@@ -127,9 +127,9 @@ class LTDPT(GNMPT):
         assert self.groups is not None and self.keys is not None
         patches = F.normalize(x[:, self.backbone.num_prefix :], dim=-1)
         similarity = patches.mean(1) @ F.normalize(self.keys[layer], dim=-1).T  # the mean of cosines
-        best = similarity.topk(self.config.top_k, dim=1)
-        weights = best.values.softmax(1)  # (B, k)
-        return torch.einsum("bk,bknd->bnd", weights, self.groups[layer][best.indices]), similarity, best.indices
+        nearest, index = self.choose(similarity, layer)  # (B, k) each
+        weights = nearest.softmax(1)
+        return torch.einsum("bk,bknd->bnd", weights, self.groups[layer][index]), similarity, index
 
     def bias(self, salient: Tensor, tokens: int, image_tokens: int) -> Tensor | None:
         """What is added to the scaled attention logits: S (B, N) -> (B, 1, T, T), row = query, or None."""

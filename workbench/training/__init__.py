@@ -8,5 +8,6 @@ weights, optimiser state and a position, and no random-number state.
 
 from workbench.training.fit import fit as fit
 from workbench.training.fit import resume as resume
+from workbench.training.importing import import_weights as import_weights
 from workbench.training.loop import OnEpoch as OnEpoch
 from workbench.training.loop import OnStep as OnStep

@@ -67,19 +67,7 @@ def fit(
     _check_splits(method, train, val, allow_test)
     stages = list(stages) if stages is not None else method.stages(train.manifest)
     _check_stages(method, stages)
-    config = {
-        "method": method.name,
-        "options": method.options,
-        "seed": method.seed,
-        "fit_seed": seed,
-        "backbone": method.backbone.spec(),
-        "text": method.text,
-        "train": train.spec(),
-        "val": None if val is None else val.spec(),
-        "stages": [stage.to_json() for stage in stages],
-        "device": method.device.type,
-        "allow_test": allow_test,
-    }
+    config = run_config(method, train, val, stages, seed=seed, allow_test=allow_test)
     if existing == "continue" and (Path(out).expanduser() / "config.json").is_file():
         run = Run.load(out)
         _check_same(run, config, method)
@@ -130,6 +118,31 @@ def resume(
     seed = config["fit_seed"]
     loop = Loop(run, method, train, val, stages, seed, workers, on_step, on_epoch, on_encode, checkpoint_seconds)
     return loop.run_to_end()
+
+
+def run_config(
+    method: Method,
+    train: LongTailDataset,
+    val: LongTailDataset | None = None,
+    stages: Sequence[Stage] = (),
+    *,
+    seed: int = 0,
+    allow_test: bool = False,
+) -> dict[str, Any]:
+    """What config.json of a run says, JSON-ready: enough to build its method and to open its data again."""
+    return {
+        "method": method.name,
+        "options": method.options,
+        "seed": method.seed,
+        "fit_seed": seed,
+        "backbone": method.backbone.spec(),
+        "text": method.text,
+        "train": train.spec(),
+        "val": None if val is None else val.spec(),
+        "stages": [stage.to_json() for stage in stages],
+        "device": method.device.type,
+        "allow_test": allow_test,
+    }
 
 
 def _check_same(run: Run, config: dict[str, Any], method: Method) -> None:

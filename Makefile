@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench lab stress reproduce real real-text real-tuners
+.PHONY: demo test check bench lab stress reproduce real real-text real-tuners real-prompts
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -34,6 +34,7 @@ reproduce: .venv/installed  ## the tables of README on the toybox world; resumab
 	$(BIN)/python -m tests.toybox_calibration
 	$(BIN)/python -m tests.toybox_lift
 	$(BIN)/python -m tests.toybox_tables
+	$(BIN)/python -m tests.toybox_prompts
 
 real: .venv/installed  ## the table of README on real photographs; resumable, more than an hour on two cores
 	$(BIN)/python -m tests.real_photos
@@ -43,3 +44,6 @@ real-text: .venv/installed  ## LIFT begun from CLIP's vectors of class names, on
 
 real-tuners: .venv/installed  ## other tuners on real photographs, a short recipe; resumable, an hour on two cores
 	$(BIN)/python -m tests.real_tuners
+
+real-prompts: .venv/installed  ## prompt methods on real photographs, a short recipe; resumable, an hour on two cores
+	$(BIN)/python -m tests.real_prompts

@@ -96,6 +96,13 @@ def test_a_planted_patch_is_found() -> None:
     assert 8 <= row.peak_row < 16 and 16 <= row.peak_column < 24
 
 
+def test_labels_of_a_data_set_are_read_only_and_explained_without_a_warning(images: torch.Tensor) -> None:
+    method = wb.create_method("linear_probe", tower(), CLASSES)
+    labels = np.arange(len(images)) % len(CLASSES)
+    labels.setflags(write=False)
+    assert grad_cam(method, images, labels).targets.tolist() == labels.tolist()  # a warning would be an error
+
+
 def test_lpt_reads_its_second_pass_and_says_where_no_gradient_is(images: torch.Tensor) -> None:
     method = wb.create_method("lpt", tower(depth=4), CLASSES, prompts=2, groups=3).eval()
     last, first = grad_cam(method, images), grad_cam(method, images, block=0)

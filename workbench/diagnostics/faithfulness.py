@@ -216,7 +216,8 @@ def _scores(maps: Any, shape: tuple[int, ...]) -> np.ndarray:
 def _targets(target: Any, B: int, num_classes: int) -> Tensor:
     import torch
 
-    found = torch.as_tensor(target).cpu()
+    # a copy of an array: labels may be read-only, of which torch warns
+    found = target.cpu() if isinstance(target, torch.Tensor) else torch.as_tensor(np.array(target))
     if (
         found.shape not in ((), (1,), (B,))
         or found.is_floating_point()

@@ -109,7 +109,10 @@ def grad_cam(method: Method, images: Tensor, target: Any = None, *, block: int =
         with torch.enable_grad(), _captured(layers[block]) as activations:
             logits = method(images.to(method.device)).logits
             predicted = logits.argmax(1)
-            targets = predicted if target is None else torch.as_tensor(target, device=logits.device).expand(len(logits))
+            wanted = predicted if target is None else target
+            if not isinstance(wanted, torch.Tensor):
+                wanted = np.array(wanted)  # a copy: labels may be read-only, of which torch warns
+            targets = torch.as_tensor(wanted, device=logits.device).expand(len(logits))
             if not 0 <= int(targets.min()) <= int(targets.max()) < logits.shape[1]:
                 raise ValueError(f"target={target}: classes run from 0 to {logits.shape[1] - 1}.")
             chosen = logits.gather(1, targets[:, None]).sum()

@@ -125,8 +125,8 @@ class Stage:
 
     @property
     def reweighted_from(self) -> int:
-        """First epoch with deferred class weights: the last ceil(drw * epochs) have them."""
-        return self.epochs - math.ceil(self.drw * self.epochs)
+        """First epoch with deferred class weights: the last ceil(drw * epochs) have them, the first never has."""
+        return max(1, self.epochs - math.ceil(self.drw * self.epochs))
 
     def shortened(self, epochs: int) -> Stage:
         """The same recipe squeezed into fewer epochs: warm-up keeps its share, and `source` says what was done."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,44 +24,65 @@ import numpy as np
 
 import workbench as wb
 from tests.real_photos import BACKBONE, PHOTOS, WEIGHTS, workbench
-from tests.toybox_tables import climb
+from tests.toybox_tables import GRID, climb
 from workbench.data import choose_classes
 
 SIZE, EPOCHS, BATCH_SIZE, SEEDS, TEST_PER_CLASS = 64, 1, 32, (0, 1, 2), 25
-NAME = "tiny_imagenet_lt100_50_classes"
-ARMS: dict[str, dict[str, Any]] = {  # options of `lift`
-    "AdaptFormer": {},
-    "VPT-deep": {"tuner": "vpt_deep"},
-    "BitFit": {"tuner": "bitfit"},
-    "partial(2)": {"tuner": "partial", "blocks": 2},
-    "full": {"tuner": "full"},
-}
 GROUPS = ("all", "many", "medium", "few")
 
 
-def short_run(
-    kind: str, options: dict[str, Any], lr: float, seed: int, *, data: Path, out: Path
-) -> tuple[float, wb.Features]:
+@dataclass(frozen=True)
+class Comparison:
+    """A table of README: its arms, each with method and options, their classes and learning rates."""
+
+    what: str  # the arms are
+    arms: dict[str, tuple[str, dict[str, Any]]]
+    first: str  # the arm that the others are compared with
+    every: int  # second (third, ...) class by frequency
+    classes: int  # which leaves so many
+    grid: tuple[float, ...]
+    start: float  # climbing from here
+
+    @property
+    def manifest(self) -> str:
+        return f"tiny_imagenet_lt100_{self.classes}_classes.toml"
+
+
+TUNERS = Comparison(
+    what="tuner",
+    arms={
+        "AdaptFormer": ("lift", {}),
+        "VPT-deep": ("lift", {"tuner": "vpt_deep"}),
+        "BitFit": ("lift", {"tuner": "bitfit"}),
+        "partial(2)": ("lift", {"tuner": "partial", "blocks": 2}),
+        "full": ("lift", {"tuner": "full"}),
+    },
+    first="AdaptFormer",
+    every=2,
+    classes=50,
+    grid=GRID,
+    start=0.01,
+)
+
+
+def measure(job: tuple[str, float, int], *, table: Comparison, out: Path) -> tuple[float, wb.Features]:
     """One run: its mean class accuracy on val, in [0, 1], and its test features."""
-    manifest = wb.Manifest.load(data)
+    name, lr, seed = job
+    kind, options = table.arms[name]
+    manifest = wb.Manifest.load(out / "data" / table.manifest)
     train, val = (wb.LongTailDataset(manifest, split, root=PHOTOS) for split in ("train", "val"))
     backbone = wb.load_backbone(BACKBONE, weights=WEIGHTS, input_size=SIZE)
     method = wb.create_method(kind, backbone, manifest.classes, seed=seed, **options)
     stages = [replace(s.shortened(EPOCHS), batch_size=BATCH_SIZE, lr=lr) for s in method.stages(manifest)]
-    run = wb.fit(method, train, val, out=out, seed=seed, stages=stages, existing="continue")
-    file = out / "features" / f"test-centre-head-per_class{TEST_PER_CLASS}.npz"
+    path = out / f"{name}-lr{lr}-seed{seed}"
+    run = wb.fit(method, train, val, out=path, seed=seed, stages=stages, existing="continue")
+    file = path / "features" / f"test-centre-head-per_class{TEST_PER_CLASS}.npz"
     if not file.exists():
         test = wb.LongTailDataset(manifest, "test", root=PHOTOS, per_class=TEST_PER_CLASS)
         wb.extract(run.method(), test, views="centre").save(file)
     score = float(run.metrics["val_mean_class"].iloc[-1])
-    print(f"{out.name}: val {100 * score:.1f}", flush=True)
+    print(f"{path.name}: val {100 * score:.1f}", flush=True)
     return score, wb.Features.load(file)
-
-
-def measure(job: tuple[str, float, int], *, out: Path) -> tuple[float, wb.Features]:
-    name, lr, seed = job
-    path = out / f"{name}-lr{lr}-seed{seed}"
-    return short_run("lift", ARMS[name], lr, seed, data=out / "data" / f"{NAME}.toml", out=path)
 
 
 def import_photos(out: Path, every: int) -> None:
@@ -72,29 +93,33 @@ def import_photos(out: Path, every: int) -> None:
     choose_classes(whole, np.argsort(-whole.classes.counts, kind="stable")[::every]).save(out / "data")
 
 
-def choose_lr(name: str, *, out: Path) -> tuple[float, dict[float, float]]:
-    return climb(lambda lr: measure((name, lr, SEEDS[0]), out=out)[0])
+def choose_lr(name: str, *, table: Comparison, out: Path) -> tuple[float, dict[float, float]]:
+    def score(lr: float) -> float:
+        return measure((name, lr, SEEDS[0]), table=table, out=out)[0]
+
+    return climb(score, table.grid, table.start)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/real_tuners"))
+def compare(table: Comparison, description: str, out: Path) -> None:
+    """Search, train, test and print, from the command line of a script."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=out)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     given = parser.parse_args()
     out = given.out
-    if not (out / "data" / f"{NAME}.toml").exists():
-        import_photos(out, 2)
+    if not (out / "data" / table.manifest).exists():
+        import_photos(out, table.every)
     with ProcessPoolExecutor(given.jobs) as pool:
-        chosen = dict(zip(ARMS, pool.map(partial(choose_lr, out=out), ARMS), strict=True))
-        jobs = [(name, chosen[name][0], seed) for name in ARMS for seed in SEEDS]
-        found = dict(zip(jobs, pool.map(partial(measure, out=out), jobs), strict=True))
+        search, run = (partial(function, table=table, out=out) for function in (choose_lr, measure))
+        chosen = dict(zip(table.arms, pool.map(search, table.arms), strict=True))
+        jobs = [(name, chosen[name][0], seed) for name in table.arms for seed in SEEDS]
+        found = dict(zip(jobs, pool.map(run, jobs), strict=True))
     lrs = {name: lr for name, (lr, _) in chosen.items()}
     for name, (lr, scores) in chosen.items():
         tried = ", ".join(f"{each}: {100 * scores[each]:.1f}" for each in sorted(scores))
         print(f"{name}: lr {lr} (val, %: {tried})")
-    print_table(
-        {name: [found[name, lrs[name], seed][1] for seed in SEEDS] for name in ARMS}, lrs, "AdaptFormer", "tuner"
-    )
+    features = {name: [found[name, lrs[name], seed][1] for seed in SEEDS] for name in table.arms}
+    print_table(features, lrs, table.first, table.what)
 
 
 def print_table(features: dict[str, list[wb.Features]], lrs: dict[str, float], first: str, what: str) -> None:
@@ -117,4 +142,4 @@ def print_table(features: dict[str, list[wb.Features]], lrs: dict[str, float], f
 
 
 if __name__ == "__main__":
-    main()
+    compare(TUNERS, str(__doc__), Path("runs/real_tuners"))

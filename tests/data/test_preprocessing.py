@@ -104,6 +104,7 @@ def test_pipelines_can_be_sent_to_worker_processes():
         ({"interpolation": "lanczos"}, "bilinear"),
         ({"std": (1.0, 0.0, 1.0)}, "positive"),
         ({"scale": (0.0, 1.0)}, "scale"),
+        ({"crop": "padded", "resize": None}, "needs resize"),
     ],
 )
 def test_wrong_settings_are_refused_with_what_is_allowed(changes, message):
@@ -132,3 +133,60 @@ def test_squashed_whole_images_and_random_crops():
     )
     with torch.random.fork_rng(devices=[]):
         assert crop.build()(picture).shape == (3, 16, 16)
+
+
+def padded(size, *augmentations):
+    """32 px of an image padded by 4, as GNM-PT's code takes them of CIFAR."""
+    fields = {"name": "p", "size": size, "resize": 32, "resize_mode": "squash", "crop": "padded", **PLAIN}
+    return Preprocessing(**fields, augmentations=augmentations)
+
+
+def test_padded_crops_lie_up_to_an_eighth_outside_of_the_image():
+    rows, columns = np.meshgrid(np.arange(32), np.arange(32), indexing="ij")
+    picture = Image.fromarray(np.stack([rows + 1, columns + 1, 255 + 0 * rows], -1).astype(np.uint8))
+    pipeline, offsets = padded(32).build(), set()
+    assert padded(32).random
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        for _ in range(200):
+            view = pipeline(picture)
+            inside = view[2] == 1
+            top, left = (round(float(view[channel, 16, 16]) * 255) - 17 for channel in (0, 1))
+            offsets.add((top, left))
+            seen = [(rows + move >= 0) & (rows + move < 32) for move in (top, left)]
+            assert torch.equal(inside, torch.from_numpy(seen[0] & seen[1].T)), "a black border, and nothing else"
+    assert {top for top, _ in offsets} == {left for _, left in offsets} == set(range(-4, 5))
+
+
+def test_cutout_blackens_half_the_height_around_any_pixel_before_the_image_is_enlarged():
+    white, holes = Image.new("RGB", (32, 32), (255, 255, 255)), []
+    step = padded(32, "cutout").build().numbers  # behind crop and border
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        for _ in range(500):
+            black = (step(white) == 0).all(0)
+            rows, columns = black.any(1), black.any(0)
+            assert torch.equal(black, rows[:, None] & columns)
+            holes.append((int(rows.sum()), int(columns.sum())))
+        large = padded(224, "cutout").build().numbers(white)
+    heights, widths = np.array(holes).T
+    assert set(heights) == set(widths) == set(range(8, 17))  # 8 where the pixel is in the first row
+    # 16 rows around each of 17 pixels, 8 to 15 around 8 at the top and 15 to 9 around 7 at the bottom: 14 on average
+    assert heights.mean() == pytest.approx(14, abs=0.4) and widths.mean() == pytest.approx(14, abs=0.4)
+    black = large[0] < 0.5  # a bilinear edge passes through the half where the edge of the pixels was
+    assert all(int(black.any(axis).sum()) / 7 in range(8, 17) for axis in (0, 1)), "whole pixels, seven times as large"
+
+
+def test_all_that_the_cifar_transform_draws_comes_from_torch(rng):
+    picture = Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    pipeline = padded(48, "flip", "auto_augment", "cutout").build()
+
+    def drawn(seed):
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return pipeline(picture)
+
+    first = [drawn(seed) for seed in range(8)]
+    assert all(view.shape == (3, 48, 48) and 0 <= view.min() and view.max() <= 1 for view in first)
+    assert all(torch.equal(drawn(seed), view) for seed, view in enumerate(first))
+    assert len({view.numpy().tobytes() for view in first}) == 8

@@ -20,6 +20,7 @@ from PIL import Image
 
 from .cache import cached_array
 from .manifest import Classes, GroupRule, Manifest, Split, exponential_counts
+from .preprocessing import Preprocessing
 
 TRAIN, TEST = 500, 100  # images of each class
 RATIOS = (10, 50, 100, 200)
@@ -34,6 +35,31 @@ NAMES = tuple(
     "snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train "
     "trout tulip turtle wardrobe whale willow_tree wolf woman worm".split()
 )
+NORMALISATION = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))  # mean and std that the CIFAR codes subtract
+
+
+def is_cifar100(classes: Classes) -> bool:
+    """Whether these are the classes of CIFAR-100, in its order: all that a method knows of its data set."""
+    return tuple(classes.names) == NAMES
+
+
+def gnm_pt_training(size: int) -> Preprocessing:
+    """What GNM-PT's code (datasets/cifar100.py @ beabf46) does to a training image, for a tower of `size` pixels.
+
+    A crop of 32 pixels padded by 4, flip, AutoAugment, Cutout of 16 pixels, and only then enlarged. Its AutoAugment is
+    a file of its own, read here as torchvision's policy: fills and steps of a magnitude may differ.
+    """
+    mean, std = NORMALISATION
+    return Preprocessing(
+        name=f"cifar-{size}",
+        size=size,
+        resize=32,
+        resize_mode="squash",
+        crop="padded",
+        mean=mean,
+        std=std,
+        augmentations=("flip", "auto_augment", "cutout"),
+    )
 
 
 def cifar100_lt(ratio: int, *, seed: int = 0) -> Manifest:

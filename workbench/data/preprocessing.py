@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RESIZE_MODES = ("shorter", "squash")
-CROPS = ("centre", "random_resized", "random", "five", "ten", "none")
+CROPS = ("centre", "random_resized", "random", "padded", "five", "ten", "none")
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
-AUGMENTATIONS = ("flip", "colour_jitter")  # in the order in which they are applied
+AUGMENTATIONS = ("flip", "colour_jitter", "auto_augment", "cutout")  # in the order in which they are applied
 VIEWS = {"centre": 1, "five": 5, "ten": 10}
 
 
@@ -46,12 +46,16 @@ class Preprocessing:
     size: int  # pixels, height and width of the result
     resize: int | None  # pixels of the first resize, None for none
     resize_mode: str  # "shorter": the shorter side, aspect kept; "squash": both sides (LPT)
-    crop: str  # "centre", "random_resized", "random", "five", "ten" (five and their mirror images), "none"
+    crop: str  # "centre", "random_resized", "random", "five", "ten" (five and their mirror images), "none"; "padded":
+    # a random square of `resize` pixels, where a black border of an eighth of them is put around the image; augmented,
+    # then enlarged to `size` as a tensor, without antialiasing (small images: CIFAR)
     scale: tuple[float, float] = (0.08, 1.0)  # share of the area that random_resized takes
     interpolation: str = "bilinear"  # "bilinear", "bicubic", "nearest"
     mean: tuple[float, float, float]  # per channel of RGB in [0, 1], subtracted
     std: tuple[float, float, float]  # per channel, divided by
-    augmentations: tuple[str, ...] = ()  # of "flip" (p = 0.5), "colour_jitter" (0.4, 0.4, 0.4, 0: BALLAD)
+    augmentations: tuple[str, ...] = ()  # of "flip" (p = 0.5), "colour_jitter" (0.4, 0.4, 0.4, 0: BALLAD),
+    # "auto_augment" (torchvision's policy for CIFAR-10: Cubuk et al., CVPR 2019, arXiv 1805.09501), "cutout" (a black
+    # square half as high as the crop around a random pixel, cut at the edges: DeVries and Taylor, arXiv 1708.04552)
     draws: int = 1  # random_resized only: crops of one image, each drawn anew
 
     def __post_init__(self) -> None:
@@ -70,6 +74,8 @@ class Preprocessing:
             raise ValueError('crop="none" needs resize_mode="squash" and resize=size, or images would differ in shape.')
         if self.crop in ("centre", "five", "ten", "random") and self.resize is not None and self.resize < self.size:
             raise ValueError(f"a {self.crop} crop of {self.size} px does not fit an image resized to {self.resize} px.")
+        if self.crop == "padded" and self.resize is None:
+            raise ValueError('crop="padded" needs resize, the pixels of the square that is taken.')
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ValueError(f"scale={self.scale}: shares of the area, 0 < smallest <= largest <= 1.")
         if self.draws < 1 or (self.draws > 1 and self.crop != "random_resized"):
@@ -80,7 +86,7 @@ class Preprocessing:
     @property
     def random(self) -> bool:
         """Whether two calls on the same image can differ."""
-        return self.crop in ("random_resized", "random") or bool(self.augmentations)
+        return self.crop in ("random_resized", "random", "padded") or bool(self.augmentations)
 
     @property
     def views(self) -> int:
@@ -139,6 +145,9 @@ class _Pipeline:
             steps.append(transforms.Resize(size, mode, antialias=True))
         if p.crop == "random_resized":
             steps.append(transforms.RandomResizedCrop(p.size, p.scale, interpolation=mode, antialias=True))
+        elif p.crop == "padded":
+            assert p.resize is not None
+            steps.append(transforms.RandomCrop(p.resize, padding=p.resize // 8))
         elif p.crop != "none":
             crop = {
                 "centre": transforms.CenterCrop,
@@ -151,8 +160,15 @@ class _Pipeline:
             steps.append(transforms.RandomHorizontalFlip())
         if "colour_jitter" in p.augmentations:
             steps.append(transforms.ColorJitter(0.4, 0.4, 0.4, 0))
+        if "auto_augment" in p.augmentations:
+            steps.append(transforms.AutoAugment(transforms.AutoAugmentPolicy.CIFAR10))
         self.geometry = transforms.Compose(steps)
-        self.numbers = transforms.Compose([transforms.ToTensor(), transforms.Normalize(p.mean, p.std)])
+        numbers: list[Any] = [transforms.ToTensor()]
+        if "cutout" in p.augmentations:
+            numbers.append(_cut_out)
+        if p.crop == "padded":
+            numbers.append(transforms.Resize((p.size, p.size), mode, antialias=False))
+        self.numbers = transforms.Compose([*numbers, transforms.Normalize(p.mean, p.std)])
 
     def __call__(self, image: Image) -> Tensor:
         import torch
@@ -166,6 +182,19 @@ class _Pipeline:
 
     def __repr__(self) -> str:
         return f"{self.preprocessing.name}: {self.geometry}"
+
+
+def _cut_out(image: Tensor) -> Tensor:
+    """(3, H, W) with a black square of H // 2 pixels around a random one."""
+    import torch
+
+    height, width = image.shape[1:]
+    row, column = int(torch.randint(height, ())), int(torch.randint(width, ()))
+    above = height // 4
+    rows, columns = (slice(max(at - above, 0), at - above + height // 2) for at in (row, column))
+    image = image.clone()
+    image[:, rows, columns] = 0
+    return image
 
 
 def evaluation_preprocessing(

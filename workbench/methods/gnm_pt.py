@@ -13,6 +13,8 @@ does something that its text does not say, the default is what it executes:
 - Class weights (beta 0.9998) act in the last 10 of 70 epochs, on Places-LT in the last 40 of 100.
 - The radius doubles in epoch 0 and halves once class weights act (`optim.gnm_factor`). The code's factor without
   re-weighting explodes; with `drw=0` it is constant here.
+- On CIFAR-100 it normalises with the statistics of CIFAR, whatever those of the weights; training images get
+  AutoAugment and Cutout at 32 px (`transforms`). It has transforms for no other data set; there ours are the usual.
 - lr 0.005 = 0.01 * 128 / 256; weight decay 1e-3 (configuration file; the code's default is 1e-2).
 """
 
@@ -26,13 +28,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.adapters.prompts import draw_normal, with_prompts
+from workbench.data import cifar
 from workbench.heads import CosineHead
 from workbench.losses import effective_number_weights, gcl
 from workbench.methods.base import Clock, Encoded, Method, Output, Stage, check_choice
 
 if TYPE_CHECKING:
     from workbench.backbones import Backbone
-    from workbench.data import Classes, Manifest
+    from workbench.data import Classes, Manifest, Preprocessing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +52,12 @@ class GNMPTConfig:
     dropout: float = 0.1  # of the feature before the head
     dropout_in: Literal["first_epoch", "every_epoch"] = "first_epoch"
     weight_decay: float = 1e-3
+    transforms: Literal["cifar", "usual"] | None = None  # None: the code's for CIFAR where the classes are CIFAR-100's
 
     def __post_init__(self) -> None:
         check_choice("pooling", self.pooling, ("average", "cls"))
         check_choice("dropout_in", self.dropout_in, ("first_epoch", "every_epoch"))
+        check_choice("transforms", self.transforms, ("cifar", "usual", None))
         if self.prompts < 1:
             raise ValueError(f"prompts={self.prompts} must be at least 1.")
         if self.radius < 0 or not 0 <= self.dropout < 1 or not (self.drw is None or 0 <= self.drw < 1):
@@ -69,6 +74,9 @@ class GNMPT(Method):
 
     def __init__(self, backbone: Backbone, classes: Classes, config: GNMPTConfig, *, seed: int) -> None:
         super().__init__(backbone, classes, config, seed=seed)
+        self.cifar = config.transforms == "cifar" or (config.transforms is None and cifar.is_cifar100(classes))
+        if self.cifar:  # the tower is the method's own: who shows or masks what it reads must see through the same
+            backbone.normalisation = cifar.NORMALISATION
         generator = torch.Generator().manual_seed(seed)
         self.head = CosineHead(backbone.width, len(classes), scale=config.scale, generator=generator)
         nn.init.trunc_normal_(self.head.weight, std=0.02, generator=generator)
@@ -137,6 +145,10 @@ class GNMPT(Method):
                 source="GNM-PT's code",
             )
         ]
+
+    def preprocessing(self, train: bool) -> Preprocessing:
+        usual = super().preprocessing(train)
+        return cifar.gnm_pt_training(usual.size) if self.cifar and train else usual
 
     @classmethod
     def small(cls) -> dict[str, Any]:

@@ -195,5 +195,16 @@ def claim_cells(row: Any) -> str:
     )
 
 
+def print_claims(rows: list[dict[str, Any]], out: Path) -> None:
+    """Write claims.csv, and print the table of README of claims of several tables (`where`)."""
+    claims = pd.DataFrame(rows)
+    claims.round(3).to_csv(out / "claims.csv", index=False)
+    titles = ("where", "first minus second", "group", "paper", "ours [95 %, classes paired]", "could have shown")
+    print(f"\n| {' | '.join(titles)} | verdict |")
+    print("| --- | --- | --- | ---: | ---: | ---: | --- |")
+    for row in claims.itertuples():
+        print(f"| {row.where} | {claim_cells(row)} |")
+
+
 if __name__ == "__main__":
     main()

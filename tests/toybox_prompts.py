@@ -24,10 +24,9 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process per core, each with one thread: twice as fast as the reverse
 
 import numpy as np
-import pandas as pd
 
 import workbench as wb
-from tests.toybox_lift import BATCH_SIZE, DATA, EPOCHS, GROUPS, SEEDS, Values, claim_cells, compared, verdict
+from tests.toybox_lift import BATCH_SIZE, DATA, EPOCHS, GROUPS, SEEDS, Values, compared, print_claims, verdict
 from tests.toybox_tables import climb
 from workbench import metrics
 
@@ -161,13 +160,7 @@ def main() -> None:
         for row in compared(features["test"], first, second, ARMS[first].paper, ARMS[second].paper, GROUPS)
     ]
     rows += list(distances(features["train"], features["test"]))
-    claims = pd.DataFrame(rows)
-    claims.round(3).to_csv(out / "claims.csv", index=False)
-    titles = ("where", "first minus second", "group", "paper", "ours [95 %, classes paired]", "could have shown")
-    print(f"\n| {' | '.join(titles)} | verdict |")
-    print("| --- | --- | --- | ---: | ---: | ---: | --- |")
-    for row in claims.itertuples():
-        print(f"| {row.where} | {claim_cells(row)} |")
+    print_claims(rows, out)
 
 
 def print_tables(measured: dict[str, list[wb.Features]], lrs: dict[str, float]) -> None:

@@ -24,10 +24,9 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process per core, each with one thread: twice as fast as the reverse
 
-import pandas as pd
 
 import workbench as wb
-from tests.toybox_lift import BATCH_SIZE, DATA, GROUPS, SEEDS, TOWER, Values, claim_cells, compared, recipe
+from tests.toybox_lift import BATCH_SIZE, DATA, GROUPS, SEEDS, TOWER, Values, compared, print_claims, recipe
 
 GRID = (0.0005, 0.002, 0.01, 0.05, 0.2)  # the paper's range (App. A, Fig. 10: 0.0005 to 0.02) and above: few steps here
 
@@ -196,13 +195,7 @@ def print_tables(measured: dict[str, list[wb.Features]], lrs: dict[str, float], 
         name = {0.0: "classifier", 0.01: "arbitrary", 1.0: "full"}.get(alpha, f"alpha {alpha:g}")
         accuracy = wb.group_report(measured[name]).accuracy
         print(f"| {alpha:g} | {lrs[name]} | " + " | ".join(f"{100 * accuracy[g]:.1f}" for g in GROUPS) + " |")
-    claims = pd.DataFrame(rows)
-    claims.round(3).to_csv(out / "claims.csv", index=False)
-    titles = ("where", "first minus second", "group", "paper", "ours [95 %, classes paired]", "could have shown")
-    print(f"\n| {' | '.join(titles)} | verdict |")
-    print("| --- | --- | --- | ---: | ---: | ---: | --- |")
-    for row in claims.itertuples():
-        print(f"| {row.where} | {claim_cells(row)} |")
+    print_claims(rows, out)
 
 
 if __name__ == "__main__":

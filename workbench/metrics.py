@@ -239,44 +239,33 @@ def paired_difference(
         per_image = (_right(first, labels) - _right(second, labels))[members]
         unit, n = "images", len(per_image)
         sample = replace(_student(per_image, level), method="Student t over images: classes do not differ")
-    return Difference(
-        estimate=sample.estimate,
-        low=sample.low,
-        high=sample.high,
-        level=level,
-        n=n,
-        unit=unit,
-        method=sample.method,
-        estimand=f"difference in {_quantity(group, pooled)} over classes like these, between {_arms(first)} (first) "
-        f"and {_arms(second)} (second)",
-        too_small=len(size) < TRUSTED_FROM,
-        p=sample.p,
-        smallest_detectable=sample.detectable,
+    estimand = (
+        f"difference in {_quantity(group, pooled)} over classes like these, between {_arms(first)} (first) and "
+        f"{_arms(second)} (second)"
     )
+    return sample.difference(n, unit, estimand, level=level, too_small=len(size) < TRUSTED_FROM)
 
 
 def paired_values(
-    first: np.ndarray, second: np.ndarray, *, level: float = 0.95, seed: int = 0, resamples: int = 2000
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    unit: str = "classes",
+    estimand: str = "difference over classes like these",
+    level: float = 0.95,
+    seed: int = 0,
+    resamples: int = 2000,
 ) -> Difference:
-    """As `paired_difference`, for a quantity that each class has, such as its gamma: (C,) and (C,), nan left out."""
+    """As `paired_difference`, for a quantity that each class has, such as its gamma, or each image: (n,) and (n,).
+
+    A pair with nan is left out. `unit` names what the n are, and `estimand` what is estimated.
+    """
     values = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
     if values.ndim != 1:
         raise ValueError(f"expected one value per class, (C,), in both arms; their difference is {values.shape}.")
     values = values[np.isfinite(values)]
-    sample = _class_sample(values, np.ones(len(values)), level, seed, resamples)
-    return Difference(
-        estimate=sample.estimate,
-        low=sample.low,
-        high=sample.high,
-        level=level,
-        n=len(values),
-        unit="classes",
-        method=sample.method,
-        estimand="difference over classes like these",
-        too_small=len(values) < TRUSTED_FROM,
-        p=sample.p,
-        smallest_detectable=sample.detectable,
-    )
+    sample = _class_sample(values, np.ones(len(values)), level, seed, resamples, unit=unit)
+    return sample.difference(len(values), unit, estimand, level=level, too_small=len(values) < TRUSTED_FROM)
 
 
 @dataclass(frozen=True)
@@ -290,6 +279,21 @@ class _Sample:
     p: float  # two-sided, of a mean of 0
     detectable: float  # smallest true mean found with a power of POWER
     method: str
+
+    def difference(self, n: int, unit: str, estimand: str, *, level: float, too_small: bool) -> Difference:
+        return Difference(
+            estimate=self.estimate,
+            low=self.low,
+            high=self.high,
+            level=level,
+            n=n,
+            unit=unit,
+            method=self.method,
+            estimand=estimand,
+            too_small=too_small,
+            p=self.p,
+            smallest_detectable=self.detectable,
+        )
 
 
 def _student(values: np.ndarray, level: float) -> _Sample:
@@ -306,8 +310,10 @@ def _student(values: np.ndarray, level: float) -> _Sample:
     return _Sample(estimate, estimate - half, estimate + half, error, p, detectable, "Student t")
 
 
-def _class_sample(numerator: np.ndarray, size: np.ndarray, level: float, seed: int, resamples: int) -> _Sample:
-    """Sum of numerator (K,) over sum of size (K,), with the K classes as the sample."""
+def _class_sample(
+    numerator: np.ndarray, size: np.ndarray, level: float, seed: int, resamples: int, *, unit: str = "classes"
+) -> _Sample:
+    """Sum of numerator (K,) over sum of size (K,), with the K classes (or other units) as the sample."""
     n = len(size)
     if n == 0:
         return _Sample(math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, "none: no class")
@@ -327,7 +333,7 @@ def _class_sample(numerator: np.ndarray, size: np.ndarray, level: float, seed: i
     error = float(means.std()) * stretch
     beyond = (1 + min((means <= 0).sum(), (means >= 0).sum())) / (1 + resamples)
     p = min(1.0, 2 * float(special.stdtr(n - 1, special.ndtri(beyond) / stretch)))
-    method = f"bootstrap over classes, {resamples} resamples, seed {seed}"
+    method = f"bootstrap over {unit}, {resamples} resamples, seed {seed}"
     return _Sample(estimate, float(low), float(high), error, p, _detectable(error, n, level), method)
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .benchmarks import read_benchmark as read_benchmark
     from .cifar import cifar100_lt as cifar100_lt
     from .dataset import LongTailDataset as LongTailDataset
+    from .dataset import first_of_each as first_of_each
     from .dataset import read_image as read_image
     from .importing import CheckReport as CheckReport
     from .importing import ImportReport as ImportReport
@@ -47,6 +48,7 @@ _HOMES = {
     "read_benchmark": "benchmarks",
     "cifar100_lt": "cifar",
     "LongTailDataset": "dataset",
+    "first_of_each": "dataset",
     "read_image": "dataset",
     "CheckReport": "importing",
     "ImportReport": "importing",

@@ -133,8 +133,7 @@ class LongTailDataset(Dataset[tuple[torch.Tensor, int]]):
         rows = manifest.split(split)
         if seed < 0:
             raise ValueError(f"seed={seed} must not be negative.")
-        if per_class is not None and per_class < 1:
-            raise ValueError(f"per_class={per_class}: keep at least one image of each class, or None for all.")
+        keep = first_of_each(rows.labels, per_class)
         self.root: Path | None = None
         if manifest.kind in ("files", "cifar100"):
             if root is None:
@@ -145,7 +144,6 @@ class LongTailDataset(Dataset[tuple[torch.Tensor, int]]):
                 raise FileNotFoundError(f"root {self.root} is not a folder; the images of {manifest.name} lie there.")
             if manifest.kind == "cifar100":
                 has_batches(self.root)
-        keep = np.arange(len(rows)) if per_class is None else _first_of_each(rows.labels, per_class)
         self._rows = keep  # (N,) of the whole split
         self.ids: np.ndarray = rows.paths[keep]  # (N,) str
         self.labels: np.ndarray = rows.labels[keep]  # (N,) int64
@@ -291,9 +289,13 @@ class LongTailDataset(Dataset[tuple[torch.Tensor, int]]):
         return cls(manifest, spec["split"], root, preprocessing, seed=spec["seed"], per_class=spec["per_class"])
 
 
-def _first_of_each(labels: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the first `count` rows of each class, in the order of the rows; labels: (N,) int64."""
+def first_of_each(labels: np.ndarray, per_class: int | None) -> np.ndarray:
+    """(K,) rows of labels (N,) int64, in their order: the first `per_class` of each class; None: all."""
+    if per_class is None:
+        return np.arange(len(labels))
+    if per_class < 1:
+        raise ValueError(f"per_class={per_class}: keep at least one image of each class, or None for all.")
     order = np.argsort(labels, kind="stable")
     grouped = labels[order]
     rank = np.arange(len(labels)) - np.searchsorted(grouped, grouped)
-    return np.sort(order[rank < count])
+    return np.sort(order[rank < per_class])

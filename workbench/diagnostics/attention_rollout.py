@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from .base import INK, MUTED, Result, dress, image_strips, legend_beside
+from .base import INK, MUTED, Result, dress, legend_beside
+from .heat_maps import as_pictures, image_strips, peaks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,9 +53,7 @@ class AttentionRollout(Result):
     maps: np.ndarray  # (B, H, W) float32
     rollout: np.ndarray  # (B, h, w) float32, shares of the patches
     pictures: np.ndarray  # (B, H, W, 3) uint8, the images as they look
-    prompt_mass: (
-        np.ndarray
-    )  # (B,) float32, share of the prompts of all blocks; the rest is of class token and registers
+    prompt_mass: np.ndarray  # (B,) float32, share of the prompts of all blocks; class token and registers have the rest
     prompt_share: np.ndarray  # (B, L) float32, share of attention that the tokens read by the pooling pay to prompts
     even_share: np.ndarray  # (L,) float32, the same if every token got as much
     predicted: np.ndarray  # (B,) int64
@@ -75,16 +74,11 @@ class AttentionRollout(Result):
         patches and prompts, and where there are prompts the attention to them in each block."""
         import pandas as pd
 
-        flat = self.maps.reshape(len(self.maps), -1)
-        rows, columns = np.unravel_index(flat.argmax(1), self.maps.shape[1:])
-        highest, total = np.sort(flat, 1)[:, -max(flat.shape[1] // 10, 1) :].sum(1), flat.sum(1)
         numbers = {
             "image": np.arange(len(self.maps)),
             "predicted": self.predicted,
             "predicted_name": [self.names[cls] for cls in self.predicted],
-            "peak_row": rows,
-            "peak_column": columns,
-            "share_of_highest_tenth": np.divide(highest, total, where=total > 0, out=np.full_like(total, np.nan)),
+            **peaks(self.maps),
             "patch_mass": self.rollout.sum((1, 2)),
             "prompt_mass": self.prompt_mass,
         }
@@ -181,13 +175,12 @@ def attention_rollout(
     with torch.no_grad():
         patches, prompts, shares, even = _rolled_out(backbone, chain, residual=residual, heads=heads)
         maps = F.interpolate(patches[:, None], images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
-    pixels = backbone.pixels(images.detach().cpu().float())
     return AttentionRollout(
         arguments={"block": block, "residual": residual, "heads": heads},
         sources=(),
         maps=_stretched(maps).float().cpu().numpy(),
         rollout=patches.float().cpu().numpy(),
-        pictures=(255 * pixels).round().byte().permute(0, 2, 3, 1).numpy(),
+        pictures=as_pictures(backbone.pixels(images.detach().cpu().float())),
         prompt_mass=prompts.float().cpu().numpy(),
         prompt_share=shares.float().cpu().numpy(),
         even_share=even.float().cpu().numpy(),

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from workbench import metrics
+from workbench.data import first_of_each
 
-from .base import GROUP_COLOURS, GROUP_ORDER, INK, MUTED, PAPER, Result, dress, percent
+from .base import GROUP_COLOURS, GROUP_ORDER, INK, MUTED, PAPER, Result, dress, percent, require_classes
 from .other_backgrounds import own_and_others, probabilities
 
 if TYPE_CHECKING:
@@ -216,11 +217,7 @@ def background_reliance(
         ValueError: images that have no background to exchange, too few backgrounds, other classes than the method's,
             a method that looks at random crops.
     """
-    if dataset.classes.names != method.classes.names:
-        raise ValueError(
-            f"{method.name} knows {len(method.classes)} classes and {dataset.manifest.name!r} has "
-            f"{len(dataset.classes)}, or they are named or ordered differently; use the data set of the run."
-        )
+    require_classes(method, dataset)
     rows = _chosen(dataset, indices, per_class)
     table = own_and_others(dataset, rows, backgrounds, others=others, seed=seed)  # (N, 1 + k)
     found = probabilities(method, dataset, rows, table, batch_size=batch_size, on_step=on_step)
@@ -259,11 +256,7 @@ def _chosen(dataset: LongTailDataset, indices: Sequence[int] | None, per_class: 
     rows = np.arange(len(dataset)) if indices is None else np.asarray(indices, dtype=np.int64)
     if not len(rows) or rows.min() < 0 or rows.max() >= len(dataset) or len(np.unique(rows)) < len(rows):
         raise ValueError(f"indices={indices}: give different ones of 0 to {len(dataset) - 1}, at least one.")
-    if per_class is None:
-        return rows
-    if per_class < 1:
-        raise ValueError(f"per_class={per_class}: take at least one image of each class, or None for all.")
-    return np.sort(np.concatenate([np.flatnonzero(dataset.labels == c)[:per_class] for c in np.unique(dataset.labels)]))
+    return rows if per_class is None else first_of_each(dataset.labels, per_class)
 
 
 def intervals_of(

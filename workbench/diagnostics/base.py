@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,8 +25,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from workbench.data import LongTailDataset
     from workbench.data.manifest import Classes
     from workbench.features import Features
+    from workbench.methods import Method
 
 # Function that computes each diagnostic, by name.
 DIAGNOSTICS = {
@@ -66,7 +67,6 @@ SEQUENTIAL, DIVERGING, HEAT = "viridis", "RdBu_r", "inferno"
 INK, MUTED, GRID, PAPER = "#1a1a1a", "#6b6b6b", "#e6e6e6", "#ffffff"
 COLUMN_WIDTH, TEXT_WIDTH = 3.25, 5.5  # inches: one column of a two-column page, the full text width
 FONT_SIZE, CAPTION_SIZE = 9, 8  # points at final size; nothing in a figure is below 7
-STRIP_LENGTH = 8  # images beside each other in a strip
 RASTER_FROM = 5000  # scatters of more points are drawn as pixels inside a vector figure
 RESOLUTION = 300  # dots per inch of PNG files and of rasterised parts
 
@@ -179,34 +179,6 @@ def caption_below(ax: Axes, text: str) -> None:
         text, (0, 0), (0, -3), xycoords=("axes fraction", ax.xaxis.label), textcoords="offset points", va="top",
         fontsize="small", color=MUTED, annotation_clip=False, parse_math=False,
     )  # fmt: skip
-
-
-def image_strips(
-    ax: Axes, pictures: np.ndarray, maps: np.ndarray, labels: Sequence[str], *, overlay: bool, xlabel: str, **kw: Any
-) -> None:
-    """The first pictures in a row, below them their maps, on top of the pictures (`overlay`) or alone, then labels.
-
-    pictures: (B, H, W, 3) uint8; maps: (B, H, W) in [0, 1]; labels: B texts, in which dollar signs stay text.
-    """
-    from matplotlib import colormaps
-
-    shown = min(len(maps), STRIP_LENGTH)
-    heat = (255 * colormaps[HEAT](maps[:shown])[..., :3]).astype(np.uint8)
-    if overlay:
-        heat = (0.5 * pictures[:shown] + 0.5 * heat).astype(np.uint8)
-    gap = max(2, maps.shape[2] // 28)
-    rows = [
-        np.concatenate([np.pad(one, ((0, gap), (0, gap), (0, 0)), constant_values=255) for one in strip], axis=1)
-        for strip in (pictures[:shown], heat)
-    ]
-    ax.imshow(np.concatenate(rows), **kw)
-    centres = np.arange(shown) * (maps.shape[2] + gap) + maps.shape[2] / 2
-    ticks = [textwrap.fill(plain(label, 26), 10) for label in labels[:shown]]
-    ax.set_xticks(centres, ticks, fontsize="small", parse_math=False)
-    ax.set_yticks([])
-    ax.tick_params(axis="x", length=0)
-    ax.spines[:].set_visible(False)
-    ax.set_xlabel(xlabel if shown == len(maps) else f"{xlabel} (the first {shown} of {len(maps)} images)")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -344,6 +316,15 @@ def same_classes(several: Sequence[Features]) -> Classes:
                 "extract both with the same manifest."
             )
     return first
+
+
+def require_classes(method: Method, dataset: LongTailDataset) -> None:
+    """ValueError unless the data set has the classes that the method knows, in their order."""
+    if dataset.classes.names != method.classes.names:
+        raise ValueError(
+            f"{method.name} knows {len(method.classes)} classes and {dataset.manifest.name!r} has "
+            f"{len(dataset.classes)}, or they are named or ordered differently; use the data set of the run."
+        )
 
 
 def percent(value: float, low: float = math.nan, high: float = math.nan, *, sign: bool = False) -> str:

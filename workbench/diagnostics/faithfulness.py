@@ -13,7 +13,7 @@ but the distance to the middle is worth a comparison too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -21,6 +21,7 @@ import numpy as np
 from workbench import metrics
 
 from .base import INK, MUTED, Result, caption_below, dress, legend_beside, plain
+from .heat_maps import map_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -191,7 +192,16 @@ def faithfulness(
         shares=shares,
         curves=curves,
         auc=auc,
-        difference={measure: _difference(auc, measure, seed) for measure in MEASURES},
+        difference={
+            measure: metrics.paired_values(
+                *(auc[measure, order] for order in ORDERS),
+                unit="images",
+                estimand=f"area under the {measure} curve, minus that of random blocks, over images like these",
+                level=LEVEL,
+                seed=seed,
+            )
+            for measure in MEASURES
+        },
         targets=targets.numpy(),
         predicted=predicted.numpy(),
         constant=np.ptp(scores, axis=(1, 2)) == 0,
@@ -204,8 +214,7 @@ def faithfulness(
 
 
 def _scores(maps: Any, shape: tuple[int, ...]) -> np.ndarray:
-    given = getattr(maps, "maps", maps)
-    found = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given, dtype=np.float64)
+    found = map_values(maps).astype(np.float64)
     if found.shape != shape:
         raise ValueError(f"maps are {found.shape}, the images need {shape}; resize each map to the size of its image.")
     if not found.size or not np.isfinite(found).all():
@@ -287,13 +296,3 @@ def _curves(
     for (measure, _), curve in curves.items():
         curve[:, [0, last]] = ends if measure == "deletion" else ends[:, ::-1]
     return curves
-
-
-def _difference(auc: dict[tuple[str, str], np.ndarray], measure: str, seed: int) -> metrics.Difference:
-    found = metrics.paired_values(auc[measure, "map"], auc[measure, "random"], level=LEVEL, seed=seed)
-    return replace(
-        found,
-        unit="images",
-        method=found.method.replace("over classes", "over images"),
-        estimand=f"area under the {measure} curve, minus that of a random order of blocks, over images like these",
-    )

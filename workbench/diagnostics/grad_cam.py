@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .base import Result, image_strips
+from .base import Result
+from .heat_maps import as_pictures, image_strips, peaks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,23 +61,15 @@ class GradCAM(Result):
         """One row per image: where its map is highest, in pixels, and the share of the map in its highest tenth."""
         import pandas as pd
 
-        rows = []
-        for i, one in enumerate(self.maps):
-            row, column = np.unravel_index(int(one.argmax()), one.shape)
-            total = float(one.sum())
-            top = float(np.sort(one.ravel())[-max(one.size // 10, 1) :].sum()) / total if total else float("nan")
-            rows.append(
-                {
-                    "image": i,
-                    "target": self.targets[i],
-                    "target_name": self.names[self.targets[i]],
-                    "predicted": self.predicted[i],
-                    "peak_row": int(row),
-                    "peak_column": int(column),
-                    "share_of_highest_tenth": top,
-                }
-            )
-        return pd.DataFrame(rows)
+        return pd.DataFrame(
+            {
+                "image": np.arange(len(self.maps)),
+                "target": self.targets,
+                "target_name": [self.names[target] for target in self.targets],
+                "predicted": self.predicted,
+                **peaks(self.maps),
+            }
+        )
 
     def _draw(self, ax: Axes, view: str, **artist_kw: Any) -> None:
         labels = [self.names[target] for target in self.targets]
@@ -136,12 +129,11 @@ def grad_cam(method: Method, images: Tensor, target: Any = None, *, block: int =
         weights = gradient.mean((2, 3), keepdim=True)
         grid = (weights * activation).sum(1)
     resized = F.interpolate(_stretched(grid.relu())[:, None], images.shape[2:], mode="bilinear", align_corners=False)
-    pixels = backbone.pixels(images.detach().cpu().float())
     return GradCAM(
         arguments={"target": None if target is None else targets.tolist(), "block": block},
         sources=(),
         maps=_stretched(resized[:, 0]).cpu().numpy(),
-        pictures=(255 * pixels).round().byte().permute(0, 2, 3, 1).numpy(),
+        pictures=as_pictures(backbone.pixels(images.detach().cpu().float())),
         targets=targets.cpu().numpy(),
         predicted=predicted.cpu().numpy(),
         names=tuple(method.classes.names),

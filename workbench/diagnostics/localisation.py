@@ -21,6 +21,7 @@ import numpy as np
 from workbench import metrics
 
 from .base import INK, MUTED, TEXT_WIDTH, Result, caption_below, dress, percent, plain
+from .heat_maps import map_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,9 +40,7 @@ class Localisation(Result):
 
     names: tuple[str, ...]  # of the M kinds of maps
     values: dict[str, np.ndarray]  # measure -> (M, B); pointing: the share of the highest pixels that hit
-    chance: dict[
-        str, np.ndarray
-    ]  # measure -> (B,) of a random pixel (pointing, with tolerance), a uniform map (energy)
+    chance: dict[str, np.ndarray]  # measure -> (B,) of a random pixel (pointing), of a uniform map (energy)
     centre: dict[str, np.ndarray]  # measure -> (B,) of the centre pixel, or of a map that is nothing else
     tied: np.ndarray  # (M, B) int64 pixels that share the highest value
     intervals: dict[tuple[str, str], metrics.Interval]  # (measure, name): mean over images; Wilson, or Student t
@@ -152,7 +151,7 @@ def localisation(
         ValueError: shapes that differ, maps with negative or undefined values, masks that are not bool, no object.
     """
     named = _named(maps, names)
-    masks = _array(masks)
+    masks = map_values(masks)
     if masks.ndim != 3 or masks.dtype != bool or not masks.any():
         raise ValueError(
             f"masks are {masks.shape} {masks.dtype} with {int((masks != 0).sum())} pixels on an object; expected "
@@ -213,12 +212,8 @@ def _named(maps: Any, names: Sequence[str] | None) -> dict[str, Any]:
     return {str(name): one for name, one in zip(chosen, several, strict=True)}
 
 
-def _array(given: Any) -> np.ndarray:
-    return np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
-
-
 def _checked(name: str, given: Any, shape: tuple[int, ...]) -> np.ndarray:
-    found = _array(getattr(given, "maps", given)).astype(np.float64)
+    found = map_values(given).astype(np.float64)
     if found.shape != shape:
         raise ValueError(
             f"maps {name!r} are {found.shape}, masks {shape}; give both (B, H, W) of the same images as the model "

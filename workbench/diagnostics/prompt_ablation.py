@@ -18,8 +18,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from workbench import metrics
+from workbench.data import first_of_each
 
-from .base import GROUP_COLOURS, GROUP_MARKERS, GROUP_ORDER, INK, Result, caption_below, dress, legend_beside, percent
+from .base import (
+    GROUP_COLOURS,
+    GROUP_MARKERS,
+    GROUP_ORDER,
+    INK,
+    Result,
+    caption_below,
+    dress,
+    legend_beside,
+    percent,
+    require_classes,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +103,8 @@ class PromptAblation(Result):
 
     def __str__(self) -> str:
         where = "" if self.layer is None else f" of layer {self.layer}"
-        with_all = ", ".join(f"{group} {percent(self.intact[group])}" for group in ROWS)
+        intact = self.intact
+        with_all = ", ".join(f"{group} {percent(intact[group])}" for group in ROWS)
         lines = [
             f"{self.method} on {len(self.labels)} images, each of {len(self.prompts)} prompts{where} switched off; an "
             f"image picks {self.top_k} of {self.num_prompts}",
@@ -115,7 +128,7 @@ class PromptAblation(Result):
         """One row per prompt and group: accuracies, shares of images that use it and whose decision changes."""
         import pandas as pd
 
-        rows = []
+        rows, intact = [], self.intact
         for row, prompt in enumerate(self.prompts):
             without = metrics.group_accuracy(self.without[row], self.labels, self.groups)
             used, changed = self.shares(self.used[row]), self.shares(self.changed[row])
@@ -123,7 +136,7 @@ class PromptAblation(Result):
                 found = self.differences[int(prompt), group]
                 interval = {"difference": found.estimate, "low": found.low, "high": found.high, "p": found.p}
                 sizes = dict(zip(("classes", "images"), self.sizes(group), strict=True))
-                values = {"used": used[group], "changed": changed[group], "intact": self.intact[group]}
+                values = {"used": used[group], "changed": changed[group], "intact": intact[group]}
                 values |= {"without": without[group]} | interval | {"too_small": found.too_small}
                 rows.append({"prompt": prompt, "group": group} | sizes | values)
         return pd.DataFrame(rows)
@@ -232,12 +245,8 @@ def ablate_prompts(
     for prompt in chosen:
         with method.without_prompt(int(prompt), layer=layer):  # refuses what is not there before anything is computed
             pass
-    if dataset.classes.names != method.classes.names:
-        raise ValueError(
-            f"{method.name} knows {len(method.classes)} classes and {dataset.manifest.name!r} has "
-            f"{len(dataset.classes)}, or they are named or ordered differently; use the data set of the run."
-        )
-    rows = _first_of_each(dataset.labels, per_class)
+    require_classes(method, dataset)
+    rows = first_of_each(dataset.labels, per_class)
     dataset = dataset.with_preprocessing(method.test_preprocessing("centre"))
     generator = torch.Generator().manual_seed(0)  # a loader without its own draws from the global state
     loader = DataLoader(Subset(dataset, rows.tolist()), batch_size=batch_size, generator=generator)
@@ -288,12 +297,3 @@ def ablate_prompts(
         groups=groups,
         rule=str(dataset.classes.rule),
     )
-
-
-def _first_of_each(labels: np.ndarray, per_class: int | None) -> np.ndarray:
-    """(N,) int64 rows: all, or so many first ones of each class."""
-    if per_class is None:
-        return np.arange(len(labels))
-    if per_class < 1:
-        raise ValueError(f"per_class={per_class}: take at least one image of each class, or None for all.")
-    return np.sort(np.concatenate([np.flatnonzero(labels == c)[:per_class] for c in np.unique(labels)]))

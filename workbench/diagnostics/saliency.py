@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .base import Result, image_strips
+from .base import Result
+from .heat_maps import as_pictures, image_strips, peaks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,13 +50,7 @@ class SaliencyMaps(Result):
         """One row per image: where its map is highest, in pixels, and the share of the map in its highest tenth."""
         import pandas as pd
 
-        rows = []
-        for i, one in enumerate(self.maps):
-            row, column = divmod(int(one.argmax()), one.shape[1])
-            total = float(one.sum())
-            top = float(np.sort(one.ravel())[-max(one.size // 10, 1) :].sum()) / total if total else float("nan")
-            rows.append({"image": i, "peak_row": row, "peak_column": column, "share_of_highest_tenth": top})
-        return pd.DataFrame(rows)
+        return pd.DataFrame({"image": np.arange(len(self.maps)), **peaks(self.maps)})
 
     def _view(self, view: str | None) -> str:
         view = super()._view(view)
@@ -108,11 +103,10 @@ def saliency_maps(images: Tensor, grid: tuple[int, int] | None = None) -> Salien
             "of patches, at least 1 and not more than pixels, for example method.backbone.grid."
         )
     maps = spectral_residual(images)
-    pictures = (255 * images.float()).round().byte().expand(-1, 3, -1, -1).permute(0, 2, 3, 1)
     return SaliencyMaps(
         arguments={"grid": None if grid is None else [int(side) for side in grid]},
         sources=(),
         maps=maps.cpu().numpy(),
         scores=None if grid is None else patch_scores(maps, (int(grid[0]), int(grid[1]))).cpu().numpy(),
-        pictures=np.ascontiguousarray(pictures.cpu().numpy()),
+        pictures=as_pictures(images.expand(-1, 3, -1, -1)),
     )

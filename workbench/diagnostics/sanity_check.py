@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .base import HEAT, INK, MUTED, STRIP_LENGTH, TEXT_WIDTH, Result, caption_below, dress, plain
+from .base import HEAT, INK, MUTED, TEXT_WIDTH, Result, caption_below, dress, plain
+from .heat_maps import STRIP_LENGTH, as_pictures, map_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -202,7 +203,6 @@ def sanity_check(method: Method, images: Tensor, *, explain: Callable[..., Any],
     other = _others(len(images), np.random.default_rng(seed))
     partners = {"random_weights": random, "other_image": trained[other]}
     correlations = {"spearman": _spearman, "pearson": _pearson}
-    pixels = method.backbone.pixels(images.detach().cpu().float())
     name = _name(explain)
     return SanityCheck(
         arguments={"explain": name, "seed": seed, "target": "predicted" if target else None, "method": method.name},
@@ -216,7 +216,7 @@ def sanity_check(method: Method, images: Tensor, *, explain: Callable[..., Any],
         },
         other=other,
         constant=np.stack([_is_constant(trained), _is_constant(random)]),
-        pictures=(255 * pixels).round().byte().permute(0, 2, 3, 1).numpy(),
+        pictures=as_pictures(method.backbone.pixels(images.detach().cpu().float())),
         predicted=predicted.cpu().numpy(),
         predicted_random=predicted_random.cpu().numpy(),
         names=tuple(method.classes.names),
@@ -249,8 +249,7 @@ def _name(explain: Any) -> str:
 
 
 def _maps(given: Any, B: int) -> np.ndarray:
-    given = getattr(given, "maps", given)
-    found = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given).astype(np.float64)
+    found = map_values(given).astype(np.float64)
     if found.ndim != 3 or len(found) != B or not found.size:
         raise ValueError(f"explain gave maps {found.shape}; expected ({B}, h, w), one for each image.")
     if not np.isfinite(found).all():

@@ -17,9 +17,9 @@ beta, bit for bit, and their gradient is 0. `bias_rows` says what is meant:
 
 Further readings: one key per *group* (the text says n_b keys, which is the length of a group); n_f 10, G 20, n_b 10 are
 the natural numbers that give Table 7's 0.55, 1.01 and 1.94 M (keys not counted). Weight decay 0.01 and lr 0.005 are
-stated. **Guesses**: k = 2; S is computed on the augmented image (on CIFAR-100, with
-GNM-PT's transforms, after Cutout and enlarging) and stretched after pooling to patches; alpha and beta are one scalar
-each and start at 1; the orthogonality loss is a mean over blocks; GCL's numbers are GNM-PT's.
+stated. **Guesses**: k = 2; S is computed on the augmented image (on CIFAR-100, with GNM-PT's transforms, after Cutout
+and enlarging) and stretched after pooling to patches; alpha and beta are one scalar each and start at 1; the
+orthogonality loss is a mean over blocks; GCL's numbers are GNM-PT's.
 """
 
 from __future__ import annotations
@@ -85,10 +85,9 @@ class LTDPT(PromptPool, GNMPT):
 
     @property
     def tuned(self) -> tuple[str, ...]:
-        own = (("alpha",) if self.config.foreground else ()) + (
-            ("beta", "groups", "keys") if self.config.background else ()
-        )
-        return (*super().tuned, *own)
+        foreground = ("alpha",) if self.config.foreground else ()
+        background = ("beta", "groups", "keys") if self.config.background else ()
+        return (*super().tuned, *foreground, *background)
 
     def patch_saliency(self, images: Tensor) -> Tensor:
         """S: (B, 3, H, W), normalised as the tower reads them -> (B, h, w) in [0, 1]."""

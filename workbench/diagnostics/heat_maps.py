@@ -1,0 +1,66 @@
+"""What the diagnostics that lay heat maps over images share: maps as arrays, pictures, peaks, and strips of both."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .base import HEAT, plain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from torch import Tensor
+
+STRIP_LENGTH = 8  # images beside each other in a strip
+
+
+def map_values(given: Any) -> np.ndarray:
+    """Maps as an array on the CPU: of a result that has such `.maps`, of a tensor, or an array as it is."""
+    given = getattr(given, "maps", given)
+    return np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
+
+
+def as_pictures(pixels: Tensor) -> np.ndarray:
+    """pixels: (B, 3, H, W) float in [0, 1] -> (B, H, W, 3) uint8."""
+    rounded = (255 * pixels.detach().cpu().float()).round().byte()
+    return np.ascontiguousarray(rounded.permute(0, 2, 3, 1).numpy())
+
+
+def peaks(maps: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns of a table of maps (B, H, W): where each is highest, in pixels, and the share of its highest tenth."""
+    flat = maps.reshape(len(maps), -1)
+    rows, columns = np.unravel_index(flat.argmax(1), maps.shape[1:])
+    highest, total = np.sort(flat, 1)[:, -max(flat.shape[1] // 10, 1) :].sum(1), flat.sum(1)
+    share = np.divide(highest, total, where=total > 0, out=np.full_like(total, np.nan))
+    return {"peak_row": rows, "peak_column": columns, "share_of_highest_tenth": share}
+
+
+def image_strips(
+    ax: Axes, pictures: np.ndarray, maps: np.ndarray, labels: Sequence[str], *, overlay: bool, xlabel: str, **kw: Any
+) -> None:
+    """The first pictures in a row, below them their maps, on top of the pictures (`overlay`) or alone, then labels.
+
+    pictures: (B, H, W, 3) uint8; maps: (B, H, W) in [0, 1]; labels: B texts, in which dollar signs stay text.
+    """
+    from matplotlib import colormaps
+
+    shown = min(len(maps), STRIP_LENGTH)
+    heat = (255 * colormaps[HEAT](maps[:shown])[..., :3]).astype(np.uint8)
+    if overlay:
+        heat = (0.5 * pictures[:shown] + 0.5 * heat).astype(np.uint8)
+    gap = max(2, maps.shape[2] // 28)
+    rows = [
+        np.concatenate([np.pad(one, ((0, gap), (0, gap), (0, 0)), constant_values=255) for one in strip], axis=1)
+        for strip in (pictures[:shown], heat)
+    ]
+    ax.imshow(np.concatenate(rows), **kw)
+    centres = np.arange(shown) * (maps.shape[2] + gap) + maps.shape[2] / 2
+    ticks = [textwrap.fill(plain(label, 26), 10) for label in labels[:shown]]
+    ax.set_xticks(centres, ticks, fontsize="small", parse_math=False)
+    ax.set_yticks([])
+    ax.tick_params(axis="x", length=0)
+    ax.spines[:].set_visible(False)
+    ax.set_xlabel(xlabel if shown == len(maps) else f"{xlabel} (the first {shown} of {len(maps)} images)")

@@ -112,9 +112,10 @@ def test(job: tuple[tuple[tuple[str, Any], ...], float, int, str], *, out: Path)
 
 def verdict(difference: Any, paper: Iterable[float]) -> str:
     """Whether the paper's sign is what we measured."""
-    signs = {value > 0 for value in paper if abs(value) > 1e-9}
-    if not signs:
+    paper = list(paper)
+    if all(abs(value) < 1e-9 for value in paper):
         return "the paper has no difference"
+    signs = {value > 0 for value in paper}
     if len(signs) > 1:
         return "the paper's two sets differ"
     if difference.low <= 0 <= difference.high:

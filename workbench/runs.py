@@ -29,7 +29,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from workbench.backbones import load_backbone
+from workbench.backbones import load_backbone, load_text_tower
 from workbench.data import Classes, LongTailDataset, read_image
 from workbench.data.dataset import ImageError
 from workbench.methods import Method, rebuild_method
@@ -148,10 +148,16 @@ class Run:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def build(self) -> Method:
-        """The run's method before its weights are loaded: same backbone weights, options and seed, no text tower."""
+        """The run's method before its weights are loaded: same backbone weights, options and seed; its text tower
+        where the method runs one."""
         config = self.config
         backbone = load_backbone(**config["backbone"])
-        return rebuild_method(config["method"], backbone, self.classes, seed=config["seed"], options=config["options"])
+        method = rebuild_method(
+            config["method"], backbone, self.classes, seed=config["seed"], options=config["options"]
+        )
+        if method.owns_text:
+            method.text_tower = load_text_tower(**config["text"])
+        return method
 
     def method(self) -> Method:
         """The trained method, in eval mode on the CPU; of an unfinished run, as far as it got."""

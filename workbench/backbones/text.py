@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .base import WeightsRecord
 from .tags import Tower, find_tower
@@ -22,6 +23,7 @@ from .weights import check_activation, file_sha256, read_weights
 
 TOYBOX = "toybox_clip"
 CHUNK = 256  # sentences per forward pass
+THAWED_CHUNK = 128  # and where gradients go through it: the activations of a chunk are held at once
 REMEMBERED = 100_000  # sentences whose vectors a frozen tower keeps
 OPENAI_SCALE = 100.0  # exp of the logit scale at which CLIP's training clips it, and where OpenAI's weights ended
 
@@ -98,8 +100,15 @@ class TextTower(nn.Module):
         return torch.stack([self._remembered[sentence] for sentence in sentences]).to(self.device)
 
     def _computed(self, sentences: Sequence[str]) -> Tensor:
-        chunks = (sentences[i : i + CHUNK] for i in range(0, len(sentences), CHUNK))
-        return torch.cat([self._forward(self.tokens(chunk)) for chunk in chunks]).float()
+        """In chunks; where gradients are wanted, each keeps its token ids only and is computed again on the way back,
+        so that the memory is that of one chunk however many sentences there are."""
+        graph = torch.is_grad_enabled()
+        size = THAWED_CHUNK if graph else CHUNK
+        encoded = []
+        for i in range(0, len(sentences), size):
+            ids = self.tokens(sentences[i : i + size])
+            encoded.append(checkpoint(self._forward, ids, use_reentrant=False) if graph else self._forward(ids))
+        return torch.cat(encoded).float()
 
     def _forward(self, ids: Tensor) -> Tensor:
         """ids: (S, L) int64 -> (S, E). The end token has the largest id, and no token reads those behind it, so the

@@ -14,17 +14,20 @@ import numpy as np
 
 
 class Sampler(Protocol):
-    """labels (N,) int64 -> (M,) int64 indices into them, one epoch."""
+    """labels (N,) int64 -> (M,) int64 indices into them, one epoch.
 
-    def __call__(self, labels: np.ndarray, *, generator: np.random.Generator) -> np.ndarray: ...
+    progress: share of the stage's epochs that are over, in [0, 1); only "mix_balanced" reads it.
+    """
+
+    def __call__(self, labels: np.ndarray, *, generator: np.random.Generator, progress: float = 0.0) -> np.ndarray: ...
 
 
-def shuffle(labels: np.ndarray, *, generator: np.random.Generator) -> np.ndarray:
+def shuffle(labels: np.ndarray, *, generator: np.random.Generator, progress: float = 0.0) -> np.ndarray:
     """Every image once, (N,)."""
     return generator.permutation(len(labels))
 
 
-def class_aware(labels: np.ndarray, *, generator: np.random.Generator, k: int = 4) -> np.ndarray:
+def class_aware(labels: np.ndarray, *, generator: np.random.Generator, progress: float = 0.0, k: int = 4) -> np.ndarray:
     """Classes in turn, k images of each, until every class had as many as the largest has: (largest * C,).
 
     The classes come in a new random order each round, the images of a class in a new random order each time all of them
@@ -63,10 +66,23 @@ def class_weights(counts: np.ndarray, rule: str, *, beta: float = 0.9999) -> np.
     return np.where(np.asarray(counts) > 0, weights, 0.0)
 
 
-def weighted(labels: np.ndarray, *, generator: np.random.Generator, rule: str) -> np.ndarray:
+def weighted(labels: np.ndarray, *, generator: np.random.Generator, progress: float = 0.0, rule: str) -> np.ndarray:
     """N draws with replacement, (N,); an image's chance is proportional to its class's `class_weights`."""
     weights = class_weights(np.bincount(labels), rule)[labels]
     return generator.choice(len(labels), size=len(labels), p=weights / weights.sum())
+
+
+def mix_balanced(labels: np.ndarray, *, generator: np.random.Generator, progress: float = 0.0) -> np.ndarray:
+    """N draws with replacement, (N,), from instance-balanced in the first epoch towards class-balanced in the last.
+
+    A class is drawn with (1 - t) n / N + t / C, t = progress; then one of its images. "Progressively balanced" of Kang
+    et al. (ICLR 2020, arXiv 1910.09217, eq. 4); the soft mix-balanced sampling of BALLAD (Ma et al., arXiv 2111.14745,
+    sec. 4.3.3), which gives no formula.
+    """
+    counts = np.bincount(labels)
+    present = np.count_nonzero(counts)
+    chances = (1 - progress) / len(labels) + progress / (present * np.maximum(counts, 1))  # of one image of each class
+    return generator.choice(len(labels), size=len(labels), p=chances[labels])
 
 
 SAMPLERS: dict[str, Sampler] = {
@@ -75,6 +91,7 @@ SAMPLERS: dict[str, Sampler] = {
     "class_aware_1": partial(class_aware, k=1),
     "balanced": partial(weighted, rule="balanced"),
     "square_root": partial(weighted, rule="square_root"),
+    "mix_balanced": mix_balanced,
     "effective_number": partial(weighted, rule="effective_number"),
 }
 

@@ -7,20 +7,22 @@ A method owns its backbone and splits its forward pass in two, `encode` (images 
 from __future__ import annotations
 
 import importlib
-import math
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from workbench.backbones import joint_embeddings
 from workbench.data import default_expand, evaluation_preprocessing, training_preprocessing
-from workbench.optim import SCHEDULES
+from workbench.methods.stages import Clock as Clock
+from workbench.methods.stages import Stage as Stage
+from workbench.methods.stages import check_choice as check_choice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from workbench.backbones import Backbone, SentenceEncoder
+    from workbench.backbones import Backbone, SentenceEncoder, TextTower
     from workbench.data import Classes, LongTailDataset, Manifest, Preprocessing
 
 METHODS = {
@@ -33,18 +35,6 @@ METHODS = {
     "gnm_pt": "workbench.methods.gnm_pt:GNMPT",
     "lt_dpt": "workbench.methods.lt_dpt:LTDPT",
 }
-
-
-@dataclass(frozen=True)
-class Clock:
-    """Where training stands in its stage: `step` of `steps`, in `epoch` of `epochs`, all 0-based integers."""
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    stage: str = "train"  # its name
-    reweighted: bool = False  # whether deferred class weights act (`Stage.drw`)
 
 
 @dataclass(frozen=True)
@@ -70,95 +60,19 @@ class Output:
     extras: dict[str, Tensor] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """One stretch of training with one optimiser. Vary it with `dataclasses.replace` or `shortened`."""
-
-    name: str = "train"
-    epochs: int
-    batch_size: int  # images per optimiser step and sampler
-    micro_batch_size: int | None = None  # images per forward pass; gradients accumulate to batch_size
-    samplers: tuple[str, ...] = ("shuffle",)  # one loader each; names of data.sampling.SAMPLERS
-    trainable: tuple[str, ...]  # parameter-name prefixes of the method; everything else is frozen
-    optimiser: Literal["sgd", "adamw"] = "sgd"
-    lr: float  # the lr of the first epoch after warm-up, not rescaled by the batch size
-    momentum: float = 0.9  # SGD only
-    weight_decay: float = 0.0
-    schedule: str = "cosine"  # name of optim.SCHEDULES
-    warmup_epochs: int = 0
-    warmup_lr: float = 0.0  # lr of epoch 0 when there is a warm-up
-    drw: float = 0.0  # share of the last epochs with deferred class weights, which the method's loss applies
-    gnm_radius: float = 0.0  # of the Gaussian neighbour at which each step takes its gradient (optim.neighbourhood)
-    mixup: float = 0.0  # alpha of Beta(alpha, alpha); 0 is off
-    precision: Literal["fp32", "amp"] = "fp32"  # amp: autocast on CUDA (bf16, or fp16 with loss scaling), fp32 on a CPU
-    cached: bool = False  # encode the training images once with the test transform, then train on those features
-    select: Literal["last", "best"] = "last"  # best: the epoch of best mean class accuracy on val, where there is a val
-    source: str  # where these numbers come from
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Stage {self.name!r}: {name}={getattr(self, name)} must be at least 1.")
-        if self.micro_batch_size is not None and not 1 <= self.micro_batch_size <= self.batch_size:
-            raise ValueError(
-                f"Stage {self.name!r}: micro_batch_size={self.micro_batch_size} must lie in 1..{self.batch_size}."
-            )
-        if not self.lr > 0 or min(self.weight_decay, self.mixup, self.gnm_radius) < 0 or not 0 <= self.drw < 1:
-            raise ValueError(
-                f"Stage {self.name!r}: lr={self.lr} must be positive, weight_decay={self.weight_decay}, mixup="
-                f"{self.mixup} and gnm_radius={self.gnm_radius} not negative, and drw={self.drw} in [0, 1)."
-            )
-        if not 0 <= self.warmup_epochs < max(self.epochs, 1):
-            raise ValueError(
-                f"Stage {self.name!r}: warmup_epochs={self.warmup_epochs} must be fewer than epochs={self.epochs}."
-            )
-        choices: dict[str, tuple[str, ...]] = {
-            "optimiser": ("sgd", "adamw"),
-            "precision": ("fp32", "amp"),
-            "select": ("last", "best"),
-            "schedule": tuple(SCHEDULES),
-        }
-        for name, allowed in choices.items():
-            check_choice(name, getattr(self, name), allowed)
-        if self.cached and self.mixup:
-            raise ValueError(f"Stage {self.name!r}: mixup mixes images, so it cannot run on cached features.")
-
-    @property
-    def reweighted_from(self) -> int:
-        """First epoch with deferred class weights: the last ceil(drw * epochs) have them, the first never has."""
-        return max(1, self.epochs - math.ceil(self.drw * self.epochs))
-
-    def shortened(self, epochs: int) -> Stage:
-        """The same recipe squeezed into fewer epochs: warm-up keeps its share, and `source` says what was done."""
-        if epochs == self.epochs:
-            return self
-        warmup = min(round(self.warmup_epochs * epochs / self.epochs), epochs - 1)
-        return replace(
-            self,
-            epochs=epochs,
-            warmup_epochs=warmup,
-            source=f"{self.source}; {epochs} epochs instead of {self.epochs}",
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> Stage:
-        return cls(**{**record, "samplers": tuple(record["samplers"]), "trainable": tuple(record["trainable"])})
-
-
 class Method(nn.Module):
     """A way to turn a pretrained backbone into a long-tailed classifier.
 
     Subclasses set `name`, `Config` (a frozen keyword-only dataclass: the options of `create_method`), build their
     modules in `__init__`, and define `tuned`, `encode`, `loss` and `stages`; `classify` is the head unless overridden.
-    One that reads class names also sets `uses_text` and defines `use_text`.
+    One that reads class names also sets `uses_text` and defines `use_text`; one that runs or trains the text tower
+    itself sets `owns_text` and keeps it as `text_tower`.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type]
     uses_text: ClassVar[bool] = False  # False: a text tower given to `create_method` is left aside
+    owns_text: ClassVar[bool] = False  # True: the text tower is a module of the method, and a run builds it again
     # how `extract` looks at a test image unless told otherwise: data.Preprocessing.with_views, and what is averaged
     test_views: str = "centre"
     test_expand: int | None = None  # pixels; None: data.default_expand
@@ -166,6 +80,7 @@ class Method(nn.Module):
     test_mean: Literal["logits", "log_probabilities"] = "logits"
 
     head: nn.Module
+    text_tower: TextTower | None
     clock: Clock | None = None  # where training stands, set by `fit` before each step; None outside of training
 
     def __init__(self, backbone: Backbone, classes: Classes, config: Any, *, seed: int) -> None:
@@ -174,6 +89,7 @@ class Method(nn.Module):
         self.classes = classes
         self.config = config
         self.seed = seed
+        self.text_tower = None
         self.text: dict[str, Any] | None = None  # `spec()` of the text tower that `use_text` read, for the record
 
     # -- what a subclass says about itself ---------------------------------------------------------------------------
@@ -186,11 +102,34 @@ class Method(nn.Module):
     def prepare(self, train: LongTailDataset, **progress: Any) -> None:
         """Set up what needs training images before the first step (a head from class means). Called once by `fit`."""
 
-    def use_text(self, text: SentenceEncoder | None, texts: Mapping[str, Sequence[str]] | None) -> None:
+    def use_text(
+        self,
+        text: SentenceEncoder | None,
+        texts: Mapping[str, Sequence[str]] | None,
+        corpus: Mapping[str, Sequence[str]] | None,
+    ) -> None:
         """Take from a text tower what the method needs of it; ValueError where it needs one and there is none.
 
-        Called once by `create_method`, not when a run is opened again: what is taken belongs into `state`.
+        Called once by `create_method`, not when a run is opened again: what is taken belongs into `state`, unless the
+        method owns the tower.
         """
+
+    def needed_text(self, text: SentenceEncoder | None, asked_by: str | None = None) -> SentenceEncoder:
+        """The text tower, which is noted for the record; ValueError where there is none. asked_by: options."""
+        if text is None:
+            who = f"{self.name} needs" if asked_by is None else f"{asked_by} need"
+            raise ValueError(
+                f"{who} the text tower of the backbone: create_method({self.name!r}, backbone, classes, "
+                "text=load_text_tower(name)), with the name of the backbone (workbench fit --text)."
+            )
+        self.text = text.spec()
+        return text
+
+    def embed_classes(
+        self, text: SentenceEncoder, templates: str | None, texts: Mapping[str, Sequence[str]] | None = None
+    ) -> Tensor:
+        """Class embeddings (C, E) of unit length: `backbones.joint_embeddings` of the method's own classes."""
+        return joint_embeddings(self.backbone, text, self.classes.names, templates=templates, texts=texts)
 
     def warm_start(self, tensors: Mapping[str, Tensor]) -> None:
         """Continue from the tensors of a trained method; ValueError where this method has no such phase."""
@@ -246,9 +185,11 @@ class Method(nn.Module):
         return self.classify(self.encode(images))
 
     def train(self, mode: bool = True) -> Method:
-        """The backbone stays in eval mode: its dropout, drop path and batch statistics never act."""
+        """Both towers stay in eval mode: their dropout, drop path and batch statistics never act."""
         super().train(mode)
         self.backbone.eval()
+        if self.text_tower is not None:
+            self.text_tower.eval()
         return self
 
     @property
@@ -265,7 +206,7 @@ class Method(nn.Module):
         return {
             name: tensor.detach()
             for name, tensor in self.state_dict().items()
-            if not name.startswith("backbone.") or name.startswith(self.tuned)
+            if not name.startswith(("backbone.", "text_tower.")) or name.startswith(self.tuned)
         }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -293,12 +234,6 @@ def _first(names: list[str], limit: int = 3) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-def check_choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
-    """Raises ValueError unless `value` is one of `allowed`."""
-    if value not in allowed:
-        raise ValueError(f"{name}={value!r} is not known; choose one of {', '.join(map(str, allowed))}.")
-
-
 def method_class(name: str) -> type[Method]:
     """The class registered under `name`; ValueError lists the known names."""
     check_choice("method", name, tuple(METHODS))
@@ -314,6 +249,7 @@ def create_method(
     *,
     text: SentenceEncoder | None = None,
     texts: Mapping[str, Sequence[str]] | None = None,
+    corpus: Mapping[str, Sequence[str]] | None = None,
     warm_start: Mapping[str, Tensor] | None = None,
     seed: int = 0,
     **options: Any,
@@ -327,7 +263,8 @@ def create_method(
         text: the text tower of this backbone, from `load_text_tower`, or class vectors from `load_class_vectors`. A
             method that has no use for text leaves it aside.
         texts: class name -> sentences about the class, `Manifest.texts`; used where the options ask for descriptions.
-        warm_start: `run.method().state()` of a first phase, for a method that continues one (LPT).
+        corpus: class name -> sentences that are training data beside the images (HLC).
+        warm_start: `run.method().state()` of a first phase, for a method that continues one (LPT, BALLAD).
         seed: initialises heads and adapters.
         options: fields of the method's `Config`.
 
@@ -337,7 +274,7 @@ def create_method(
     """
     method = rebuild_method(name, backbone, classes, seed=seed, options=options)
     if method.uses_text:
-        method.use_text(text, texts)
+        method.use_text(text, texts, corpus)
     if warm_start is not None:
         method.warm_start(warm_start)
     return method

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from workbench.adapters.tuners import Tuner, tuner_names
-from workbench.backbones import SentenceEncoder, check_templates, joint_embeddings
+from workbench.backbones import SentenceEncoder, check_templates
 from workbench.data import evaluation_preprocessing, views_of
 from workbench.heads import HEADS, Head, adjust_logits, class_means, create_head, linear_probe
 from workbench.losses import COSINE_LOSSES, LOSSES, WEIGHTED_LOSSES, effective_number_weights
@@ -161,21 +161,20 @@ class LIFT(Method):
     def tuned(self) -> tuple[str, ...]:
         return ("head.", *self.adapters.trained)
 
-    def use_text(self, text: SentenceEncoder | None, texts: Mapping[str, Sequence[str]] | None) -> None:
+    def use_text(
+        self,
+        text: SentenceEncoder | None,
+        texts: Mapping[str, Sequence[str]] | None,
+        corpus: Mapping[str, Sequence[str]] | None,
+    ) -> None:
         """The head starts from the class embeddings, carried back to the width of the features (sec. 4.3)."""
         if self.config.initialisation is None:
             wanted = "class_mean" if text is None and self.config.templates is None else "text"
             self.config = replace(self.config, initialisation=wanted)
         if self.config.initialisation != "text":
             return
-        if text is None:
-            raise ValueError(
-                "initialisation='text' and templates need the text tower of the backbone: create_method('lift', "
-                "backbone, classes, text=load_text_tower(name)), with the name of the backbone (workbench fit --text)."
-            )
-        self.text = text.spec()
-        names, templates = self.classes.names, self.config.templates
-        embeddings = joint_embeddings(self.backbone, text, names, templates=templates, texts=texts)  # (C, E)
+        text = self.needed_text(text, "initialisation='text' and templates")
+        embeddings = self.embed_classes(text, self.config.templates, texts)  # (C, E)
         with torch.no_grad():
             identity = torch.eye(self.backbone.width).to(next(self.backbone.parameters()))
             projection = self.backbone.project(identity)  # (D, E): linear and without bias, so this is its matrix

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from workbench.backbones import SentenceEncoder, check_templates, joint_embeddings
+from workbench.backbones import SentenceEncoder, check_templates
 from workbench.heads import CosineHead
 from workbench.methods.base import Encoded, Method, Stage
 
@@ -58,15 +58,14 @@ class ZeroShot(Method):
         self.head = CosineHead(backbone.joint_width, len(classes), scale=scale, generator=generator)
         self.head.requires_grad_(False)
 
-    def use_text(self, text: SentenceEncoder | None, texts: Mapping[str, Sequence[str]] | None) -> None:
-        if text is None:
-            raise ValueError(
-                "zero_shot needs the text tower of its backbone: create_method('zero_shot', backbone, classes, "
-                "text=load_text_tower(name)), with the name of the backbone (workbench fit --text)."
-            )
-        self.text = text.spec()
-        names, templates = self.classes.names, self.config.templates
-        self.head.initialise(joint_embeddings(self.backbone, text, names, templates=templates, texts=texts))
+    def use_text(
+        self,
+        text: SentenceEncoder | None,
+        texts: Mapping[str, Sequence[str]] | None,
+        corpus: Mapping[str, Sequence[str]] | None,
+    ) -> None:
+        text = self.needed_text(text)
+        self.head.initialise(self.embed_classes(text, self.config.templates, texts))
         self.config = replace(self.config, scale=self.config.scale or text.logit_scale)
         self.head.scale = self.config.scale
 

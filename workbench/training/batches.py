@@ -39,8 +39,9 @@ def epoch_draws(stage: Stage, labels: np.ndarray, *, seed: int, stage_index: int
     for number, name in enumerate(stage.samplers):
         generator = np.random.default_rng([seed, stage_index, number, epoch])
         order = np.empty(0, dtype=np.int64)
+        progress = epoch / stage.epochs
         while len(order) < len(labels):
-            order = np.concatenate([order, SAMPLERS[name](labels, generator=generator)])
+            order = np.concatenate([order, SAMPLERS[name](labels, generator=generator, progress=progress)])
         order = order[: len(labels)]
         draws = list(zip(order.tolist(), _occurrences(order).tolist(), strict=True))
         found.append([draws[i : i + stage.batch_size] for i in range(0, len(draws), stage.batch_size)])

@@ -209,7 +209,7 @@ class Loop:
                 warmup_lr=stage.warmup_lr,
             )
             for group in optimiser.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * group["factor"]
             draws = epoch_draws(stage, train.labels, seed=self.seed, stage_index=index, epoch=epoch)
             remaining = [sampler[first:] for sampler in draws]
             train.set_epoch(epoch)

@@ -80,10 +80,15 @@ def freeze_all_but(method: Method, prefixes: tuple[str, ...]) -> dict[str, Tenso
 
 
 def make_optimiser(stage: Stage, trainable: dict[str, Tensor]) -> Optimizer:
-    parameters = list(trainable.values())
+    """The stage's optimiser, one group of parameters for each factor on the lr (`group["factor"]`)."""
+    factors: dict[float, list[Tensor]] = {}
+    for name, parameter in trainable.items():
+        own = [factor for prefix, factor in stage.lr_factors if name.startswith(prefix)]
+        factors.setdefault(own[0] if own else 1.0, []).append(parameter)
+    groups = [{"params": params, "factor": factor, "lr": stage.lr * factor} for factor, params in factors.items()]
     if stage.optimiser == "adamw":
-        return torch.optim.AdamW(parameters, lr=stage.lr, weight_decay=stage.weight_decay)
-    return torch.optim.SGD(parameters, lr=stage.lr, momentum=stage.momentum, weight_decay=stage.weight_decay)
+        return torch.optim.AdamW(groups, lr=stage.lr, weight_decay=stage.weight_decay)
+    return torch.optim.SGD(groups, lr=stage.lr, momentum=stage.momentum, weight_decay=stage.weight_decay)
 
 
 def optimiser_tensors(

@@ -1,4 +1,4 @@
-"""Bottlenecks beside or after the MLP of a block: AdaptFormer (parallel) and Adapter (sequential), as LIFT uses them.
+"""Residual adapters: bottlenecks in a block (AdaptFormer, Adapter) as LIFT uses them, and BALLAD's on a feature.
 
 Chen et al., "AdaptFormer: Adapting Vision Transformers for Scalable Visual Recognition", NeurIPS 2022, arXiv
 2205.13535; Houlsby et al., "Parameter-Efficient Transfer Learning for NLP", ICML 2019, arXiv 1902.00751. The form with
@@ -86,3 +86,29 @@ def bottleneck_width(num_classes: int, num_blocks: int, *, rounding: Literal["fl
     """r = 2^max(0, floor(log2(C / 2L))): all adapters together stay smaller than a classifier (LIFT App. D, code)."""
     exponent = getattr(math, rounding)(math.log2(num_classes / (2 * num_blocks)))
     return int(2 ** max(0, exponent))
+
+
+class ResidualLinear(nn.Module):
+    """residual · W x + (1 - residual) · x: BALLAD's adapter (Ma et al., arXiv 2111.14745; code @ 189603c, train.py).
+
+    Args:
+        width: E, of x, a projected feature.
+        residual: lambda in [0, 1].
+        printed: residual · ReLU(W x + b) + (1 - residual) · x, as eq. 5 prints it.
+        generator: draws W and b, uniform in +-1/sqrt(E) as torch's linear layer does. Parameters: E^2, with b E more.
+    """
+
+    def __init__(self, width: int, residual: float, *, printed: bool = False, generator: torch.Generator) -> None:
+        super().__init__()
+        self.linear = nn.utils.skip_init(nn.Linear, width, width, bias=printed)
+        self.residual = residual
+        self.printed = printed
+        for parameter in self.linear.parameters():
+            nn.init.uniform_(parameter, -(width**-0.5), width**-0.5, generator=generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (..., E), not normalised -> (..., E)."""
+        adapted: Tensor = self.linear(x)
+        if self.printed:
+            adapted = adapted.relu()
+        return self.residual * adapted + (1 - self.residual) * x

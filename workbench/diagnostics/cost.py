@@ -110,6 +110,8 @@ def cost(method: torch.nn.Module, *, repeats: int = 5) -> Cost:
     method.requires_grad_(False)  # the counter hooks a trainable tensor that a module is given, as VPT's prompts are
     try:
         with torch.inference_mode():
+            if device.type != "meta":
+                method(images)  # what is computed once and kept, as class vectors, is no cost of an image
             counter = FlopCounterMode(display=False)
             # Fused attention kernels differ by device and some are unknown to the counter; as products they all count.
             with counter, sdpa_kernel(SDPBackend.MATH):

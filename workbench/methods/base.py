@@ -34,6 +34,7 @@ METHODS = {
     "lpt": "workbench.methods.lpt:LPT",
     "gnm_pt": "workbench.methods.gnm_pt:GNMPT",
     "lt_dpt": "workbench.methods.lt_dpt:LTDPT",
+    "ballad": "workbench.methods.ballad:BALLAD",
 }
 
 

@@ -67,8 +67,8 @@ class Stage:
         for prefix, factor in self.lr_factors:
             if not factor > 0 or not prefix.startswith(self.trainable):
                 raise ValueError(
-                    f"Stage {self.name!r}: lr_factors has {factor} for {prefix!r}; factors are positive, for prefixes of "
-                    f"what the stage trains ({', '.join(self.trainable)})."
+                    f"Stage {self.name!r}: lr_factors has {factor} for {prefix!r}: factors are positive, and prefixes "
+                    f"among what the stage trains ({', '.join(self.trainable)})."
                 )
         choices: dict[str, tuple[str, ...]] = {
             "optimiser": ("sgd", "adamw"),

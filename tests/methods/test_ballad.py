@@ -207,13 +207,13 @@ def test_class_vectors_are_kept_until_a_weight_changes(monkeypatch: pytest.Monke
 
 
 def test_chunks_computed_again_give_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    import workbench.backbones.text as text
+    import workbench.backbones.reading as reading
 
     tower = wb.load_text_tower(CLIP, "random").requires_grad_(True)
     sentences = [f"a photo of a {name}." for name in ("cat", "a very long name of a dog", "x", "y", "z")]
     found = []
     for size in (128, 2, 1):
-        monkeypatch.setattr(text, "THAWED_CHUNK", size)
+        monkeypatch.setattr(reading, "THAWED_CHUNK", size)
         tower.zero_grad()
         tower.encode(sentences).square().sum().backward()
         found.append([p.grad.clone() for p in tower.parameters() if p.grad is not None])

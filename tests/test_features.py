@@ -54,6 +54,19 @@ def test_read_only_arrays_are_taken_without_a_copy(rng: np.random.Generator) -> 
     assert Features(**given).vectors is given["vectors"]
 
 
+def test_some_of_the_images_are_features_again(features: Features) -> None:
+    few = features[features.group_of == "few"]
+    np.testing.assert_array_equal(few.labels, [2, 2])
+    np.testing.assert_array_equal(few.extras["prompt_index"], features.extras["prompt_index"][4:])
+    assert few.classes == features.classes and few.source == features.source
+    np.testing.assert_array_equal(features[[3, 1]].ids, features.ids[[3, 1]])
+    np.testing.assert_array_equal(features[::2].vectors, features.vectors[::2])
+    with pytest.raises(ValueError, match="one for each"):
+        features[np.array([True, False])]
+    with pytest.raises(ValueError, match="not unique"):
+        features[[0, 0]]
+
+
 def test_group_and_correctness_of_each_image(features: Features) -> None:
     assert features.group_of.tolist() == ["many"] * 2 + ["medium"] * 2 + ["few"] * 2
     assert features.correct.tolist() == [True, False, False, False, False, True]

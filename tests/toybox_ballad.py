@@ -5,8 +5,8 @@
 Phase A: both towers, 5 epochs in batches of 32, from instance-balanced or class-balanced draws. Phase B: the linear
 adapter on the features of that run, 10 epochs in batches of 32, centre crops. Three seeds. lr of phase A: the one of a
 grid with the best mean class accuracy on val after two epochs with seed 0 (the authors' schedule has lr 0 in the last),
-climbing from 0.001; of phase B: likewise after its 10 epochs, climbing from the paper's 0.2. Finished runs are kept, unfinished ones are gone on with. Writes
-claims.csv and prints the tables of README.
+climbing from 0.001; of phase B: likewise after its 10 epochs, climbing from the paper's 0.2. Finished runs are kept,
+unfinished ones are gone on with. Writes claims.csv and prints the tables of README.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import json
 import os
 import zipfile
 import zlib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,17 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __getitem__(self, rows: np.ndarray | slice) -> Features:
+        """Some of the images: `features[features.group_of == "few"]`. rows: (N,) bool, or indices, each once."""
+        if not isinstance(rows, slice):
+            rows = np.asarray(rows)
+            if rows.dtype == bool and len(rows) != len(self):
+                raise ValueError(f"{len(rows)} marks were given for {len(self)} images; give one for each.")
+        kept: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
+        kept = {name: None if array is None else array[rows] for name, array in kept.items()}
+        extras = {name: array[rows] for name, array in self.extras.items()}
+        return replace(self, **kept, extras=extras)
 
     def __repr__(self) -> str:
         logits = "no logits" if self.logits is None else "logits"

@@ -4,15 +4,16 @@ Ma et al., "A Simple Long-Tailed Recognition Baseline via Vision-Language Model"
 gaopengcuhk/BALLAD @ 189603c, whose published form runs ImageNet-LT with a CLIP ResNet-50 only. Accuracy to expect from
 CLIP ViT-B/16: ImageNet-LT 75.7, Places-LT 49.5, CIFAR-100-LT (ratio 100) 77.8 (Table 9).
 
-Phase A (stage "A"): both towers learn from the images and the class prompts, logits 100 cos(v, u). Phase B (stage "B"):
-both are frozen and x = residual · W v + (1 - residual) · v takes the place of v; v is not normalised before.
+Phase A (stage "A"): both towers learn from the images and the class prompts, logits scale · cos(v, u). Phase B (stage
+"B"): both are frozen, and x = residual · W v + (1 - residual) · v takes the place of v, which is not normalised before.
 
 Where paper and code differ, the default is the code's (option in brackets):
 
 - The printed adapter has a ReLU and a bias (eq. 5), the code's is W alone (`printed_adapter`).
 - Eq. 2 contrasts an image with the prompts of its batch, the code with those of all classes (`contrast`). The sum from
   text to image (eq. 3) is in neither.
-- The printed temperature is 1; the code's factor on cosines is the literal 100, which is not trained.
+- The printed temperature is 1; the code's factor on cosines is the literal 100, at which CLIP's training ended, and is
+  not trained; here that of the text tower (`scale`).
 - Joint training (Figure 4) and adapters on the text side (Table 6) are not in the code: the text adapter acts on the
   class vector as the other on the image's, before normalisation (ours), and joint training runs for the epochs of both.
 - Mix-balanced sampling has no formula: `data.sampling.mix_balanced` is that of the paper it cites. Random prompts
@@ -35,6 +36,7 @@ from torch import Tensor, nn
 
 from workbench.adapters.residual import ResidualLinear
 from workbench.backbones import SentenceEncoder, TextTower, class_sentences
+from workbench.backbones.text import OPENAI_SCALE
 from workbench.losses import cross_entropy
 from workbench.methods.base import Clock, Encoded, Method, Output, Stage, check_choice
 
@@ -64,7 +66,7 @@ class BALLADConfig:
     sampler_a: str = "shuffle"  # one of SAMPLING (Table 7)
     sampler_b: str = "class_aware"  # one of SAMPLING (Tables 7 and 8); class_aware: class-balanced
     cached: bool = False  # phase B on features computed once, without augmentation
-    scale: float = 100.0  # on cosines
+    scale: float | None = None  # on cosines; None: the text tower's own, for OpenAI's CLIP the 100 of the code
 
     def __post_init__(self) -> None:
         check_choice("phases", self.phases, ("both", "A", "B", "joint"))
@@ -76,8 +78,8 @@ class BALLADConfig:
         check_choice("sampler_b", self.sampler_b, SAMPLING)
         if not 0 <= self.residual <= 1:
             raise ValueError(f"residual={self.residual} is a share, from 0 (no adapter) to 1; the paper has 0.2.")
-        if not self.scale > 0:
-            raise ValueError(f"scale={self.scale} must be positive; the code has 100.")
+        if self.scale is not None and not self.scale > 0:
+            raise ValueError(f"scale={self.scale} must be positive, or None for the text tower's own; CLIP's is 100.")
         for problem in self._contradictions():
             raise ValueError(problem)
 
@@ -132,6 +134,7 @@ class BALLAD(Method):
         if not isinstance(text, TextTower):
             raise ValueError("ballad runs the text tower itself; give load_text_tower(name), not class vectors.")
         self.embed_classes(text, self.config.templates)  # the errors of towers and templates that do not fit
+        self.config = replace(self.config, scale=self.config.scale or text.logit_scale)
         self.text_tower = copy.deepcopy(text)  # the caller's may serve other methods
         self.text_tower.to(self.device)
 
@@ -178,7 +181,7 @@ class BALLAD(Method):
                 self.adapter[side](z) if side in self.adapter else z for side, z in (("visual", x), ("language", u))
             )
         cosine = F.linear(F.normalize(x, dim=-1), F.normalize(u, dim=-1))
-        return Output(self.config.scale * cosine, x, cosine, encoded.extras)
+        return Output((self.config.scale or OPENAI_SCALE) * cosine, x, cosine, encoded.extras)
 
     def loss(self, outputs: list[Output], labels: list[Tensor], clock: Clock) -> dict[str, Tensor]:
         logits, y = outputs[0].logits, labels[0]

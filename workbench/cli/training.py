@@ -46,6 +46,9 @@ examples:
     workbench fit --method lift --backbone vit_base_patch16_clip_quickgelu_224.openai --text --data ... --out runs/lift
     workbench fit --method zero_shot --backbone vit_base_patch16_clip_quickgelu_224.openai --text --data ... --out ...
 
+  the head begun from descriptions in a file, in place of the data set's own
+    workbench fit --method lift --set templates=descriptions --texts descriptions.json --text --backbone ... --out ...
+
   a small GPU or few cores: 32 images at a time (the gradients still add up to the recipe's batch), 4 loaders
     workbench fit ... --micro-batch-size 32 --workers 4
 
@@ -83,6 +86,13 @@ def add_commands(commands: Any) -> None:
         help="load a text tower too, for zero_shot and lift; NAME: default that of --backbone",
     )
     what.add_argument("--text-weights", metavar="FILE", help="its weights; default: --weights, a file of a whole CLIP")
+    what.add_argument(
+        "--texts",
+        metavar="FILE",
+        help="sentences about the classes, in place of the data set's own: JSON of CuPL, WaffleCLIP or VCD, VL-LTR's "
+        "folder, or a .jsonl.gz; classes are matched by name",
+    )
+    what.add_argument("--corpus", metavar="FILE", help="sentences to train on beside the images (hlc), as --texts")
     what.add_argument("--input-size", type=int, help="pixels; default: what the backbone was trained with")
     what.add_argument("--data", help="a data set: a name of `workbench data list`, or the path of its .toml")
     what.add_argument("--root", help="the folder that the paths of the data set are relative to")
@@ -139,12 +149,14 @@ def fit_or_resume(arguments: argparse.Namespace) -> int:
     if not manifest.has_validation:
         print(f"{manifest.name} has no validation split: only training images are scored.", file=sys.stderr)
     backbone = wb.load_backbone(arguments.backbone, arguments.weights, input_size=arguments.input_size)
+    texts, corpus = (_texts(path, manifest) for path in (arguments.texts, arguments.corpus))
     method = wb.create_method(
         arguments.method,
         backbone,
         manifest.classes,
         text=_text_tower(arguments, device),
-        texts=manifest.texts,
+        texts=manifest.texts if texts is None else texts,
+        corpus=corpus,
         seed=seed,
         **options,
     )
@@ -172,6 +184,17 @@ def _text_tower(arguments: argparse.Namespace, device: str) -> Any:
         return None
     name = arguments.backbone if arguments.text == SAME else arguments.text
     return wb.load_text_tower(name, arguments.text_weights or arguments.weights).to(device)
+
+
+def _texts(path: str | None, manifest: Manifest) -> dict[str, list[str]] | None:
+    """Sentences by class name; which classes have none is said on stderr, and it is the method that may refuse."""
+    from workbench.data import import_texts
+
+    if path is None:
+        return None
+    report = import_texts(path, manifest.classes.names)
+    print(report, file=sys.stderr)
+    return report.texts
 
 
 def _refuse_more(arguments: argparse.Namespace) -> None:

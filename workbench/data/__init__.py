@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from .scanning import Outcome as Outcome
     from .subsets import choose_classes as choose_classes
     from .subsets import digits_lt as digits_lt
+    from .texts import TextsReport as TextsReport
+    from .texts import import_texts as import_texts
+    from .toybox_sets import toybox_corpus as toybox_corpus
+    from .toybox_sets import toybox_descriptions as toybox_descriptions
     from .toybox_sets import toybox_lt as toybox_lt
     from .toybox_sets import toybox_sketch as toybox_sketch
     from .toybox_sets import toybox_upstream as toybox_upstream
@@ -72,6 +76,10 @@ _HOMES = {
     "Outcome": "scanning",
     "digits_lt": "subsets",
     "choose_classes": "subsets",
+    "TextsReport": "texts",
+    "import_texts": "texts",
+    "toybox_corpus": "toybox_sets",
+    "toybox_descriptions": "toybox_sets",
     "toybox_lt": "toybox_sets",
     "toybox_sketch": "toybox_sets",
     "toybox_upstream": "toybox_sets",

@@ -73,6 +73,35 @@ def toybox_upstream(*, images: int = UPSTREAM, seed: int = 4) -> Manifest:
     )
 
 
+def toybox_descriptions(*, planted: bool = True, seed: int = 0) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Descriptions of the classes of `toybox_lt` of which it is known whether they help (HLC, Figure 6).
+
+    Args:
+        planted: ten sentences per class, four of them bad, one of each type; False: the manifest's five, all good.
+        seed: of their order, and of which bad ones are taken.
+
+    Returns:
+        class name -> sentences, the `texts` of a method; class name -> the kind of each of them, a word of
+        `toybox.words.KINDS`: "good", "non_visual", "inconsistent", "ambiguous" or "wrong".
+    """
+    if not planted:
+        texts = {toy.name: toybox.descriptions(toy) for toy in toybox.CLASSES}
+        return texts, {name: ["good"] * len(sentences) for name, sentences in texts.items()}
+    mixed = {toy.name: toybox.mixed_descriptions(toy, seed=seed) for toy in toybox.CLASSES}
+    texts = {name: [description.text for description in found] for name, found in mixed.items()}
+    return texts, {name: [description.kind for description in found] for name, found in mixed.items()}
+
+
+def toybox_corpus(*, seed: int = 0, per_class: int = 40) -> dict[str, list[str]]:
+    """Class name -> different sentences about a class of `toybox_lt`, training data in the manner of HLC's text corpus.
+
+    Args:
+        seed: of their choice and order.
+        per_class: sentences of each class, 1 to 100: templates, true sentences, some that say nothing visual.
+    """
+    return {toy.name: toybox.corpus_sentences(toy, number=per_class, seed=seed) for toy in toybox.CLASSES}
+
+
 def _split(split: str, counts: np.ndarray, correlation: float, *, seed: int, style: str = "downstream") -> Split:
     keys, labels = [], []
     draws = np.random.default_rng((seed, STARTS[split]))

@@ -24,7 +24,7 @@ from .scenes import (
 )
 from .shapes import SHAPES
 from .textures import BACKGROUNDS, COLOURS, PATTERNS
-from .words import caption, descriptions
+from .words import Description, caption, corpus_sentences, descriptions, mixed_descriptions
 
 __all__ = [
     "BACKGROUNDS",
@@ -37,12 +37,15 @@ __all__ = [
     "STYLES",
     "UPSTREAM_BACKGROUNDS",
     "VERSION",
+    "Description",
     "Scene",
     "Toy",
     "caption",
     "class_scene",
+    "corpus_sentences",
     "descriptions",
     "every_toy",
+    "mixed_descriptions",
     "render",
     "scene_of",
     "upstream_scene",

@@ -7,13 +7,17 @@ import torch
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
+import workbench as wb
 from workbench.backbones import TextTower, ViT
+from workbench.methods import Method, method_class
 
 
 class QuickGELU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.sigmoid(1.702 * x)
 
+
+READ_TEXT = ("ballad", "coop", "hlc", "zero_shot")  # methods that are nothing without a text tower
 
 # parameters of the methods that some cases record beside their tower's
 NOT_OF_THE_TOWER = ("peft.", "head", "foreground", "background", "keys")
@@ -49,6 +53,19 @@ def small_clip_vit(width: int, heads: int, joint_width: int, activation: type[nn
     )  # fmt: skip
     model.head = nn.Linear(width, joint_width, bias=False)
     return model.eval()
+
+
+def small_clip_method(name: str, classes: wb.Classes) -> Method:
+    """A method that reads class names, with its `small` options, on a CLIP with two blocks and random text."""
+    from open_clip.tokenizer import SimpleTokenizer
+    from open_clip.transformer import TextTransformer
+
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        image = ViT(small_clip_vit(24, 2, 8, nn.GELU), name="clip")
+        model = TextTransformer(context_length=32, width=16, heads=2, layers=1, output_dim=8)
+    text = TextTower(model, SimpleTokenizer(context_length=32), name="small", width=8)
+    return wb.create_method(name, image, classes, text=text, **method_class(name).small())
 
 
 def recorded_clip_image_tower(case: Any) -> ViT:

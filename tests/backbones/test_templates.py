@@ -64,6 +64,7 @@ def test_template_sets_are_those_of_the_papers() -> None:
 def test_a_set_a_template_of_ones_own_and_descriptions_make_sentences() -> None:
     assert class_sentences(["great_white_shark"], "single") == [["a photo of a great white shark."]]
     assert class_sentences(["cat", "{0}{}"], "a toy {} {x}") == [["a toy cat {x}"], ["a toy {0}{} {x}"]]
+    assert class_sentences(["a_cat"], ["{}", "one {}."]) == [["a cat", "one a cat."]]
     texts = {"a_b": ["It is long.", "It has fins."], "c": ["It is round."]}
     assert class_sentences(["c", "a_b"], "descriptions", texts) == [["It is round."], ["It is long.", "It has fins."]]
 

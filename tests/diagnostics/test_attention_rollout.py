@@ -11,7 +11,7 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-from towers import small_clip_vit
+from towers import READ_TEXT, small_clip_method, small_clip_vit
 
 import workbench as wb
 from workbench.adapters.tuners import ALONE, TOGETHER
@@ -254,14 +254,14 @@ def clip_tower() -> ViT:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_has_a_rollout_and_is_left_as_it_was(name: str, images: Tensor) -> None:
-    method = build(name, clip_tower())
+    method = large_prompts(small_clip_method(name, CLASSES)) if name in READ_TEXT else build(name, clip_tower())
     method.train()
     found = attention_rollout(method, images)
     assert method.training and all(p.grad is None for p in method.parameters())
     assert not any("attend" in vars(block) for block in method.backbone.blocks)
     assert found.maps.shape == (3, 32, 32) and found.maps.max() == 1 and found.rollout.shape == (3, *GRID)
     prompted = bool(found.even_share.any())
-    assert prompted == (name in ("vpt", "lpt", "gnm_pt", "lt_dpt")) == bool((found.prompt_mass > 0).all())
+    assert prompted == (name in ("vpt", "lpt", "gnm_pt", "lt_dpt", "hlc")) == bool((found.prompt_mass > 0).all())
     rest = 1 - found.rollout.sum((1, 2)) - found.prompt_mass  # the class token's own share
     assert (rest > 0.2).all() if name not in ("gnm_pt", "lt_dpt") else (rest > 0.1).all()
     assert np.array_equal(found.predicted, method.eval()(images).logits.argmax(1).numpy())

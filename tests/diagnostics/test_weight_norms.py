@@ -52,5 +52,5 @@ def test_equal_norms_have_no_correlation_and_empty_groups_no_mean() -> None:
 def test_a_head_without_class_rows_is_refused() -> None:
     method = Adapted()
     method.head = nn.Identity()
-    with pytest.raises(ValueError, match="no row of weights for each class"):
+    with pytest.raises(ValueError, match="no classifier with a row of weights"):
         weight_norms(method)

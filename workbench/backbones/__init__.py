@@ -4,8 +4,13 @@ from .base import Backbone as Backbone
 from .base import WeightsRecord as WeightsRecord
 from .class_vectors import ClassVectors as ClassVectors
 from .class_vectors import load_class_vectors as load_class_vectors
+from .reading import context_length as context_length
+from .reading import embed_tokens as embed_tokens
+from .reading import encode_prompts as encode_prompts
+from .reading import token_width as token_width
 from .templates import TEMPLATES as TEMPLATES
 from .templates import SentenceEncoder as SentenceEncoder
+from .templates import check_joint_space as check_joint_space
 from .templates import check_templates as check_templates
 from .templates import class_embeddings as class_embeddings
 from .templates import class_sentences as class_sentences

@@ -54,12 +54,17 @@ TEMPLATES: dict[str, Callable[[], tuple[str, ...]]] = {
 }
 
 
-def check_templates(templates: str) -> None:
-    """Raises ValueError unless `templates` is a set's name, "descriptions", or a template with its {}."""
-    if templates not in TEMPLATES and templates != DESCRIPTIONS and "{}" not in templates:
+def check_templates(templates: str | Sequence[str]) -> None:
+    """Raises ValueError unless `templates` is a set's name, "descriptions", a template with its {}, or several."""
+    if isinstance(templates, str) and (templates in TEMPLATES or templates == DESCRIPTIONS):
+        return
+    each = (templates,) if isinstance(templates, str) or not isinstance(templates, Sequence) else templates
+    wrong = [template for template in each if not isinstance(template, str) or "{}" not in template]
+    if wrong or not each:
+        told = f", where {wrong[0]!r} has no {{}}," if wrong and each is templates else ""
         raise ValueError(
-            f"templates={templates!r} is not known; choose one of {', '.join((*TEMPLATES, DESCRIPTIONS))}, or write a "
-            "template with {} for the class name, such as 'a painting of a {}.'"
+            f"templates={templates!r}{told} is not known; choose one of {', '.join((*TEMPLATES, DESCRIPTIONS))}, or "
+            "write templates with {} for the class name, one such as 'a painting of a {}.' or a list of them."
         )
 
 
@@ -73,14 +78,14 @@ def clean_class_name(name: str) -> str:
 
 
 def class_sentences(
-    names: Sequence[str], templates: str, texts: Mapping[str, Sequence[str]] | None = None
+    names: Sequence[str], templates: str | Sequence[str], texts: Mapping[str, Sequence[str]] | None = None
 ) -> list[list[str]]:
     """For each class its sentences.
 
     Args:
         names: C class names as the data set has them; cleaned here.
         templates: a key of TEMPLATES; "descriptions": the sentences of `texts`, as they are and without the name (as in
-            LIFT); or one template of your own with {} for the name.
+            LIFT); or a template of your own with {} for the name, or several.
         texts: class name (uncleaned) -> sentences about the class, `Manifest.texts`.
     """
     check_templates(templates)
@@ -94,7 +99,10 @@ def class_sentences(
             )
         assert texts is not None
         return [list(texts[name]) for name in names]
-    chosen = TEMPLATES[templates]() if templates in TEMPLATES else (templates,)
+    if isinstance(templates, str):
+        chosen = TEMPLATES[templates]() if templates in TEMPLATES else (templates,)
+    else:
+        chosen = tuple(templates)
     # replace, not format: a class name or template may hold other braces
     return [[template.replace("{}", clean_class_name(name)) for template in chosen] for name in names]
 
@@ -104,8 +112,9 @@ def class_embeddings(
     encoder: SentenceEncoder,
     names: Sequence[str],
     *,
-    templates: str | None = None,
+    templates: str | Sequence[str] | None = None,
     texts: Mapping[str, Sequence[str]] | None = None,
+    unit: bool = True,
 ) -> Tensor:
     """One vector per class: unit vectors of its sentences, their mean, again of unit length.
 
@@ -114,6 +123,8 @@ def class_embeddings(
             when they were made, so `templates` must be None.
         names: C class names.
         templates, texts: as for `class_sentences`; None is "single".
+        unit: False leaves the mean as long as it is. Its inner product with a unit vector is then the mean of the
+            cosines with the sentences, the score of Menon and Vondrick (ICLR 2023, arXiv 2210.07183, eq. 1).
 
     Returns:
         (C, E) float32, on the encoder's device.
@@ -129,7 +140,7 @@ def class_embeddings(
         sentences = class_sentences(names, templates or "single", texts)
     vectors = F.normalize(encoder.encode([sentence for group in sentences for sentence in group]), dim=-1)
     means = torch.stack([group.mean(0) for group in vectors.split([len(group) for group in sentences])])
-    return F.normalize(means, dim=-1)
+    return F.normalize(means, dim=-1) if unit else means
 
 
 def joint_embeddings(
@@ -137,14 +148,21 @@ def joint_embeddings(
     encoder: SentenceEncoder,
     names: Sequence[str],
     *,
-    templates: str | None = None,
+    templates: str | Sequence[str] | None = None,
     texts: Mapping[str, Sequence[str]] | None = None,
+    unit: bool = True,
 ) -> Tensor:
-    """`class_embeddings` for the joint space of an image tower: (C, E) float32, unit rows, on the image tower's device.
+    """`class_embeddings` for the joint space of an image tower: (C, E) float32, on the image tower's device.
 
     Raises:
         ValueError: the image tower has no joint space, or one of another width than the text vectors.
     """
+    check_joint_space(backbone, encoder)
+    return class_embeddings(encoder, names, templates=templates, texts=texts, unit=unit).to(backbone.device)
+
+
+def check_joint_space(backbone: Backbone, encoder: SentenceEncoder) -> None:
+    """ValueError unless the image tower has a joint space, as wide as the text vectors."""
     if backbone.joint_width is None:
         raise ValueError(
             f"{backbone.name} has no joint image-text space, so class names cannot be compared with its images. Use a "
@@ -155,4 +173,3 @@ def joint_embeddings(
             f"The text vectors are {encoder.width} wide and the joint space of {backbone.name} is "
             f"{backbone.joint_width} wide: they belong to different models. Load both towers under the same name."
         )
-    return class_embeddings(encoder, names, templates=templates, texts=texts).to(backbone.device)

@@ -14,16 +14,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from .base import WeightsRecord
+from .reading import in_chunks, read, reads_embeddings
 from .tags import Tower, find_tower
 from .text_tags import MODELS, TINYCLIP, TextSizes, has_text_tower, open_clip_record, text_sizes
 from .weights import check_activation, file_sha256, read_weights
 
 TOYBOX = "toybox_clip"
-CHUNK = 256  # sentences per forward pass
-THAWED_CHUNK = 128  # and where gradients go through it: the activations of a chunk are held at once
 REMEMBERED = 100_000  # sentences whose vectors a frozen tower keeps
 OPENAI_SCALE = 100.0  # exp of the logit scale at which CLIP's training clips it, and where OpenAI's weights ended
 
@@ -100,31 +98,16 @@ class TextTower(nn.Module):
         return torch.stack([self._remembered[sentence] for sentence in sentences]).to(self.device)
 
     def _computed(self, sentences: Sequence[str]) -> Tensor:
-        """In chunks; where gradients are wanted, each keeps its token ids only and is computed again on the way back,
-        so that the memory is that of one chunk however many sentences there are."""
-        graph = torch.is_grad_enabled()
-        size = THAWED_CHUNK if graph else CHUNK
-        encoded = []
-        for i in range(0, len(sentences), size):
-            ids = self.tokens(sentences[i : i + size])
-            encoded.append(checkpoint(self._forward, ids, use_reentrant=False) if graph else self._forward(ids))
-        return torch.cat(encoded).float()
+        return in_chunks(self._forward, self.tokens(sentences))
 
     def _forward(self, ids: Tensor) -> Tensor:
         """ids: (S, L) int64 -> (S, E). The end token has the largest id, and no token reads those behind it, so the
         padding behind the longest sentence is left out: the same vectors in a fraction of the time."""
-        model = self.model
-        plain = getattr(model, "pool_type", "") == "argmax" and getattr(model, "cls_emb", None) is None
-        if not plain or model.attn_mask is None or not isinstance(model.text_projection, Tensor):
-            encoded: Tensor = model(ids)
+        if not reads_embeddings(self.model):
+            encoded: Tensor = self.model(ids)
             return encoded
         end = ids.argmax(-1)  # (S,)
-        length = int(end.max()) + 1
-        x = model.token_embedding(ids[:, :length]) + model.positional_embedding[:length]  # (S, L, text width)
-        x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
-        x = model.ln_final(x[torch.arange(len(ids), device=ids.device), end])  # (S, text width)
-        projected: Tensor = x @ model.text_projection
-        return projected
+        return read(self.model, self.model.token_embedding(ids[:, : int(end.max()) + 1]), end)
 
     def spec(self) -> dict[str, Any]:
         """JSON-ready arguments: load_text_tower(**spec) rebuilds this tower and checks the sha256 of its weight file.

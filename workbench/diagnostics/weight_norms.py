@@ -97,11 +97,12 @@ def weight_norms(method: Method | Run) -> WeightNorms:
     from workbench.runs import Run
 
     built = method.method() if isinstance(method, Run) else method
-    weight = getattr(built.head, "weight", None)
+    head = getattr(built, "head", None)
+    weight = getattr(head, "weight", None)
     classes = built.classes
     if weight is None or weight.ndim != 2 or len(weight) != len(classes):
         raise ValueError(
-            f"the head of {built.name} ({type(built.head).__name__}) has no row of weights for each class."
+            f"{built.name} has no classifier with a row of weights for each class (its head: {type(head).__name__})."
         )
     norms = weight.detach().double().norm(dim=1).cpu().numpy()
     norms.setflags(write=False)

@@ -34,7 +34,9 @@ METHODS = {
     "lpt": "workbench.methods.lpt:LPT",
     "gnm_pt": "workbench.methods.gnm_pt:GNMPT",
     "lt_dpt": "workbench.methods.lt_dpt:LTDPT",
+    "coop": "workbench.methods.coop:CoOp",
     "ballad": "workbench.methods.ballad:BALLAD",
+    "hlc": "workbench.methods.hlc:HLC",
 }
 
 

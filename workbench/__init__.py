@@ -26,19 +26,24 @@ if TYPE_CHECKING:
     from workbench.data import Manifest as Manifest
     from workbench.data import Preprocessing as Preprocessing
     from workbench.data import import_dataset as import_dataset
+    from workbench.data import import_texts as import_texts
     from workbench.diagnostics.accuracy import group_report as group_report
     from workbench.diagnostics.adapter_scales import adapter_scales as adapter_scales
     from workbench.diagnostics.attention_rollout import attention_rollout as attention_rollout
     from workbench.diagnostics.background_reliance import background_reliance as background_reliance
+    from workbench.diagnostics.candidate_confusion import candidate_confusion as candidate_confusion
     from workbench.diagnostics.changes import changes as changes
     from workbench.diagnostics.convergence import convergence as convergence
     from workbench.diagnostics.cost import cost as cost
+    from workbench.diagnostics.description_matches import description_matches as description_matches
+    from workbench.diagnostics.description_weights import description_weights as description_weights
     from workbench.diagnostics.ensemble_curve import expansion_curve as expansion_curve
     from workbench.diagnostics.faithfulness import faithfulness as faithfulness
     from workbench.diagnostics.grad_cam import grad_cam as grad_cam
     from workbench.diagnostics.intra_class import intra_class_distances as intra_class_distances
     from workbench.diagnostics.knn import knn_accuracy as knn_accuracy
     from workbench.diagnostics.localisation import localisation as localisation
+    from workbench.diagnostics.modality_gap import modality_gap as modality_gap
     from workbench.diagnostics.projection import project as project
     from workbench.diagnostics.prompt_ablation import ablate_prompts as ablate_prompts
     from workbench.diagnostics.prompt_matching import prompt_matching as prompt_matching
@@ -46,6 +51,8 @@ if TYPE_CHECKING:
     from workbench.diagnostics.sanity_check import sanity_check as sanity_check
     from workbench.diagnostics.separability import separability as separability
     from workbench.diagnostics.similarity import class_similarity as class_similarity
+    from workbench.diagnostics.taxonomy_levels import taxonomy_levels as taxonomy_levels
+    from workbench.diagnostics.topk import topk as topk
     from workbench.diagnostics.weight_norms import weight_norms as weight_norms
     from workbench.features import Features as Features
     from workbench.features import extract as extract
@@ -62,20 +69,32 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "workbench.backbones": ("load_backbone", "load_class_vectors", "load_text_tower"),
-    "workbench.data": ("Classes", "GroupRule", "LongTailDataset", "Manifest", "Preprocessing", "import_dataset"),
+    "workbench.data": (
+        "Classes",
+        "GroupRule",
+        "LongTailDataset",
+        "Manifest",
+        "Preprocessing",
+        "import_dataset",
+        "import_texts",
+    ),
     "workbench.diagnostics.accuracy": ("group_report",),
     "workbench.diagnostics.adapter_scales": ("adapter_scales",),
     "workbench.diagnostics.attention_rollout": ("attention_rollout",),
     "workbench.diagnostics.background_reliance": ("background_reliance",),
+    "workbench.diagnostics.candidate_confusion": ("candidate_confusion",),
     "workbench.diagnostics.changes": ("changes",),
     "workbench.diagnostics.convergence": ("convergence",),
     "workbench.diagnostics.cost": ("cost",),
+    "workbench.diagnostics.description_matches": ("description_matches",),
+    "workbench.diagnostics.description_weights": ("description_weights",),
     "workbench.diagnostics.ensemble_curve": ("expansion_curve",),
     "workbench.diagnostics.faithfulness": ("faithfulness",),
     "workbench.diagnostics.grad_cam": ("grad_cam",),
     "workbench.diagnostics.intra_class": ("intra_class_distances",),
     "workbench.diagnostics.knn": ("knn_accuracy",),
     "workbench.diagnostics.localisation": ("localisation",),
+    "workbench.diagnostics.modality_gap": ("modality_gap",),
     "workbench.diagnostics.projection": ("project",),
     "workbench.diagnostics.prompt_ablation": ("ablate_prompts",),
     "workbench.diagnostics.prompt_matching": ("prompt_matching",),
@@ -83,6 +102,8 @@ _HOMES = {
     "workbench.diagnostics.sanity_check": ("sanity_check",),
     "workbench.diagnostics.separability": ("separability",),
     "workbench.diagnostics.similarity": ("class_similarity",),
+    "workbench.diagnostics.taxonomy_levels": ("taxonomy_levels",),
+    "workbench.diagnostics.topk": ("topk",),
     "workbench.diagnostics.weight_norms": ("weight_norms",),
     "workbench.features": ("Features", "extract"),
     "workbench.methods": ("METHODS", "Stage", "create_method"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,22 +15,26 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from workbench.adapters.residual import AdaptFormer
-from workbench.backbones import ViT
+from workbench.backbones import ClassVectors, ViT
 from workbench.data import Classes, LongTailDataset, Manifest
 from workbench.diagnostics import (
     accuracy,
     adapter_scales,
     attention_rollout,
     background_reliance,
+    candidate_confusion,
     changes,
     convergence,
     cost,
+    description_matches,
+    description_weights,
     ensemble_curve,
     faithfulness,
     grad_cam,
     intra_class,
     knn,
     localisation,
+    modality_gap,
     projection,
     prompt_ablation,
     prompt_matching,
@@ -37,6 +42,8 @@ from workbench.diagnostics import (
     sanity_check,
     separability,
     similarity,
+    taxonomy_levels,
+    topk,
     weight_norms,
 )
 from workbench.diagnostics.base import Result
@@ -207,6 +214,44 @@ def located() -> Result:
     return localisation.localisation(maps, distance < 7)
 
 
+def reranked(features: Features, candidates: int = 4, descriptions: int = 6) -> Features:
+    """The same images with candidates, similarities to descriptions, and decisions that follow from them."""
+    rng = np.random.default_rng(0)
+    close = rng.normal(size=(len(features), len(CLASSES)))
+    close[np.arange(len(features)), features.labels] += 2
+    chosen = np.argsort(-close, 1)[:, :candidates]
+    cosines = (0.25 + 0.05 * rng.normal(size=(*chosen.shape, descriptions))).astype(np.float32)
+    cosines[chosen == 3, descriptions // 2 :] = np.nan  # a class with fewer
+    best = np.nanmean(cosines, 2).argmax(1)
+    changed = {"predicted": chosen[np.arange(len(chosen)), best], "logits": close.astype(np.float16)}
+    return replace(features, **changed, extras={"candidates": chosen, "description_match": cosines})
+
+
+def described(number: int = 6) -> tuple[np.ndarray, dict[str, list[str]]]:
+    """Weights (C, number) and sentences of each class, of which class 3 has half as many."""
+    texts = {
+        name: [f"Sentence {m} says $what$ can be seen of {name}." for m in range(number)] for name in CLASSES.names
+    }
+    texts["class 3"] = texts["class 3"][: number // 2]
+    logits = np.random.default_rng(1).normal(size=(len(CLASSES), number))
+    logits[3, number // 2 :] = -np.inf
+    weights = np.exp(logits)
+    return weights / weights.sum(1, keepdims=True), texts
+
+
+def levelled(features: Features) -> Result:
+    """Twelve classes in two kingdoms and five orders, whose names lie at the means of their images."""
+    levels = {"order $x$": np.arange(12) // 3 + (np.arange(12) == 11), "kingdom": np.arange(12) // 6}
+    classes = replace(features.classes, taxonomy=levels)
+    kinds = {level: [f"{level} {node}" for node in range(5)] for level in levels}
+    names, rows = list(classes.names), [features.vectors[features.labels == c].mean(0) for c in range(12)]
+    for level, nodes in levels.items():
+        names += kinds[level][: nodes.max() + 1]
+        rows += [features.vectors[nodes[features.labels] == node].mean(0) for node in np.unique(nodes)]
+    text = ClassVectors(torch.from_numpy(np.array(rows)), names, logit_scale=100.0)
+    return taxonomy_levels.taxonomy_levels(replace(features, classes=classes), text=text, names=kinds)
+
+
 EXAMPLES: dict[str, Callable[[Make], Result]] = {
     "ablate_prompts": lambda make: ablated(),
     "adapter_scales": lambda make: adapter_scales.adapter_scales(
@@ -214,12 +259,22 @@ EXAMPLES: dict[str, Callable[[Make], Result]] = {
     ),
     "attention_rollout": lambda make: rolled_out(),
     "background_reliance": lambda make: swapped(),
+    "candidate_confusion": lambda make: candidate_confusion.candidate_confusion(reranked(make(0))),
     "changes": lambda make: changes.changes(make(0), make(1), names=("linear probe", "LIFT")),
     "class_similarity": lambda make: similarity.class_similarity(make(0)),
     "convergence": lambda make: convergence.convergence(
         {"LIFT $x$": trained_run("a"), "LPT": trained_run("b", epochs=(2, 3))}
     ),
     "cost": lambda make: cost.cost(Probe()),
+    "description_matches": lambda make: description_matches.description_matches(reranked(make(0)), *described()),
+    "description_weights": lambda make: description_weights.description_weights(
+        described()[0],
+        {
+            name: ["good", "wrong", "good", "non_visual", "$odd$", "good"][: len(t)]
+            for name, t in described()[1].items()
+        },
+        classes=CLASSES,
+    ),
     "expansion_curve": lambda make: ensemble_curve.expansion_curve(
         {e: [make(e), make(e + 100)] for e in range(0, 49, 4)}, patch_size=16
     ),
@@ -235,6 +290,9 @@ EXAMPLES: dict[str, Callable[[Make], Result]] = {
         make(0, split="train", images=(40,) * 6 + (5,) * 6), make(1), k=(1, 5, 20)
     ),
     "localisation": lambda make: located(),
+    "modality_gap": lambda make: modality_gap.modality_gap(
+        make(0), np.random.default_rng(0).normal(1, 2, (len(CLASSES), 16))
+    ),
     "project": lambda make: projection.project(*clusters(3, make)),
     "prompt_matching": lambda make: prompt_matching.prompt_matching(matched(make(0))),
     "saliency_maps": lambda make: saliency.saliency_maps(
@@ -242,5 +300,7 @@ EXAMPLES: dict[str, Callable[[Make], Result]] = {
     ),
     "sanity_check": lambda make: forgotten(),
     "separability": lambda make: separability.separability(make(0)),
+    "taxonomy_levels": lambda make: levelled(make(0)),
+    "topk": lambda make: topk.topk({"HLC": reranked(make(0)), "LIFT $x$": make(0)}),
     "weight_norms": lambda make: weight_norms.weight_norms(Adapted()),
 }

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench lab stress reproduce real real-text real-tuners real-prompts
+.PHONY: demo test check bench lab stress reproduce real real-text real-tuners real-prompts real-hlc
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -35,6 +35,8 @@ reproduce: .venv/installed  ## the tables of README on the toybox world; resumab
 	$(BIN)/python -m tests.toybox_lift
 	$(BIN)/python -m tests.toybox_tables
 	$(BIN)/python -m tests.toybox_prompts
+	$(BIN)/python -m tests.toybox_ballad
+	$(BIN)/python -m tests.toybox_hlc
 
 real: .venv/installed  ## the table of README on real photographs; resumable, more than an hour on two cores
 	$(BIN)/python -m tests.real_photos
@@ -47,3 +49,6 @@ real-tuners: .venv/installed  ## other tuners on real photographs, a short recip
 
 real-prompts: .venv/installed  ## prompt methods on real photographs, a short recipe; resumable, an hour on two cores
 	$(BIN)/python -m tests.real_prompts
+
+real-hlc: .venv/installed  ## HLC's re-ranking on real photographs with CLIP's vectors of class names; resumable, minutes
+	$(BIN)/python -m tests.real_hlc

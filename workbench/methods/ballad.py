@@ -25,7 +25,6 @@ best on val, and a text tower that is random from the start (Table 4) is `load_t
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -105,19 +104,11 @@ class BALLAD(Method):
 
     def __init__(self, backbone: Backbone, classes: Classes, config: BALLADConfig, *, seed: int) -> None:
         super().__init__(backbone, classes, config, seed=seed)
-        width = backbone.joint_width
-        if width is None:
-            raise ValueError(
-                f"ballad compares images with class names, but {backbone.name} has no joint image-text space. Use a "
-                "CLIP tower with its projection, for example vit_base_patch16_clip_quickgelu_224.openai."
-            )
         generator = torch.Generator().manual_seed(seed)
         sides = () if config.phases == "A" else SIDES[config.adapter]
+        form = {"printed": config.printed_adapter, "generator": generator}
         self.adapter = nn.ModuleDict(
-            {
-                side: ResidualLinear(width, config.residual, printed=config.printed_adapter, generator=generator)
-                for side in sides
-            }
+            {side: ResidualLinear(self.joint_width, config.residual, **form) for side in sides}
         )
         self.register_buffer("adapter_acts", torch.tensor(config.phases in ("B", "joint") or config.towers == "none"))
         self._known: tuple[tuple[int, bool], Tensor] | None = None  # class vectors, and what they were computed from
@@ -130,13 +121,9 @@ class BALLAD(Method):
         texts: Mapping[str, Sequence[str]] | None,
         corpus: Mapping[str, Sequence[str]] | None,
     ) -> None:
-        text = self.needed_text(text)
-        if not isinstance(text, TextTower):
-            raise ValueError("ballad runs the text tower itself; give load_text_tower(name), not class vectors.")
-        self.embed_classes(text, self.config.templates)  # the errors of towers and templates that do not fit
-        self.config = replace(self.config, scale=self.config.scale or text.logit_scale)
-        self.text_tower = copy.deepcopy(text)  # the caller's may serve other methods
-        self.text_tower.to(self.device)
+        self.text_tower = tower = self.owned_text(text)
+        self.embed_classes(tower, self.config.templates)  # the errors of towers and templates that do not fit
+        self.config = replace(self.config, scale=self.config.scale or tower.logit_scale)
 
     def class_vectors(self) -> Tensor:
         """(C, E): the text vector of each class's prompt, or the mean of the unit vectors of its prompts.
@@ -239,11 +226,11 @@ class BALLAD(Method):
     def preprocessing(self, train: bool) -> Preprocessing:
         """The code's: random crops of half the area and more, mirrored, with jittered colours; for testing the shorter
         side resized to the input size and its centre; both bicubic."""
-        usual = replace(super().preprocessing(train), interpolation="bicubic")
-        if train:
-            augmentations = ("flip", "colour_jitter")
-            return replace(usual, name=f"ballad-{usual.size}", scale=(0.5, 1.0), augmentations=augmentations)
-        return replace(usual, name=f"whole-{usual.size}", resize=usual.size)
+        usual = self.clip_preprocessing(train)
+        if not train:
+            return usual
+        augmentations = ("flip", "colour_jitter")
+        return replace(usual, name=f"ballad-{usual.size}", scale=(0.5, 1.0), augmentations=augmentations)
 
     @classmethod
     def small(cls) -> dict[str, Any]:

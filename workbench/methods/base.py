@@ -6,6 +6,7 @@ A method owns its backbone and splits its forward pass in two, `encode` (images 
 
 from __future__ import annotations
 
+import copy
 import importlib
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from workbench.backbones import joint_embeddings
+from workbench.backbones import TextTower, joint_embeddings
 from workbench.data import default_expand, evaluation_preprocessing, training_preprocessing
 from workbench.methods.stages import Clock as Clock
 from workbench.methods.stages import Stage as Stage
@@ -22,7 +23,7 @@ from workbench.methods.stages import check_choice as check_choice
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from workbench.backbones import Backbone, SentenceEncoder, TextTower
+    from workbench.backbones import Backbone, SentenceEncoder
     from workbench.data import Classes, LongTailDataset, Manifest, Preprocessing
 
 METHODS = {
@@ -128,6 +129,24 @@ class Method(nn.Module):
         self.text = text.spec()
         return text
 
+    def owned_text(self, text: SentenceEncoder | None) -> TextTower:
+        """`needed_text` for a method that runs the tower itself: a copy, on the method's device, since the caller's may
+        serve other methods. ValueError for class vectors."""
+        text = self.needed_text(text)
+        if not isinstance(text, TextTower):
+            raise ValueError(f"{self.name} runs the text tower itself; give load_text_tower(name), not class vectors.")
+        return copy.deepcopy(text).to(self.device)
+
+    @property
+    def joint_width(self) -> int:
+        """E, the width of the joint image-text space; ValueError where the image tower has none."""
+        if self.backbone.joint_width is None:
+            raise ValueError(
+                f"{self.name} compares images with sentences, but {self.backbone.name} has no joint image-text space. "
+                "Use a CLIP tower with its projection, for example vit_base_patch16_clip_quickgelu_224.openai."
+            )
+        return self.backbone.joint_width
+
     def embed_classes(
         self, text: SentenceEncoder, templates: str | None, texts: Mapping[str, Sequence[str]] | None = None
     ) -> Tensor:
@@ -160,6 +179,13 @@ class Method(nn.Module):
         mean, std = self.backbone.normalisation
         build = training_preprocessing if train else evaluation_preprocessing
         return build(self.backbone.input_size, mean=mean, std=std)
+
+    def clip_preprocessing(self, train: bool) -> Preprocessing:
+        """CLIP's own: random crops and flips, for testing the shorter side at the size of the input, both bicubic."""
+        size, (mean, std) = self.backbone.input_size, self.backbone.normalisation
+        if train:
+            return training_preprocessing(size, interpolation="bicubic", mean=mean, std=std)
+        return evaluation_preprocessing(size, resize=size, interpolation="bicubic", mean=mean, std=std)
 
     def test_preprocessing(self, views: str | None = None, expand: int | None = None) -> Preprocessing:
         """The test transform with "centre" (1), "five", "ten" or "random<number>" crops per image, which five and ten

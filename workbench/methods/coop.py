@@ -11,7 +11,6 @@ Each step encodes the sentences of all classes again, which takes more time than
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,7 +29,6 @@ from workbench.backbones import (
     encode_prompts,
     token_width,
 )
-from workbench.data import evaluation_preprocessing, training_preprocessing
 from workbench.losses import cross_entropy
 from workbench.methods.base import Clock, Encoded, Method, Output, Stage, check_choice
 
@@ -91,26 +89,24 @@ class CoOp(Method):
         texts: Mapping[str, Sequence[str]] | None,
         corpus: Mapping[str, Sequence[str]] | None,
     ) -> None:
-        text = self.needed_text(text)
-        if not isinstance(text, TextTower):
-            raise ValueError("coop runs the text tower itself; give load_text_tower(name), not class vectors.")
-        check_joint_space(self.backbone, text)
-        config, width = self.config, token_width(text)
+        tower = self.owned_text(text)
+        check_joint_space(self.backbone, tower)
+        config, width = self.config, token_width(tower)
         if config.width not in (None, width):
-            raise ValueError(f"width={config.width}, but {text.name} has tokens {width} wide; leave width out.")
-        start = None if config.words is None else embed_tokens(text, _words(text, config.words))[0]  # (K, W)
+            raise ValueError(f"width={config.width}, but {tower.name} has tokens {width} wide; leave width out.")
+        start = None if config.words is None else embed_tokens(tower, _words(tower, config.words))[0]  # (K, W)
         if start is not None and config.tokens not in (None, len(start)):
             raise ValueError(f"tokens={config.tokens}, but words={config.words!r} has {len(start)}; leave tokens out.")
         self.config = replace(
             config,
             tokens=config.tokens or (TOKENS if start is None else len(start)),
-            scale=config.scale or text.logit_scale,
+            scale=config.scale or tower.logit_scale,
             width=width,
         )
         vectors = self._drawn(width) if start is None else start.float().expand(self._shape(width)).clone()
         self.context = nn.Parameter(vectors.to(self.device))
-        self.text_tower = copy.deepcopy(text).to(self.device)  # the caller's may serve other methods
-        self._prompts = self._made_prompts(self.text_tower)  # names that are too long are refused here
+        self.text_tower = tower
+        self._prompts = self._made_prompts(tower)  # names that are too long are refused here
 
     def _shape(self, width: int) -> tuple[int, ...]:
         shared = (self.config.tokens or TOKENS, width)
@@ -202,11 +198,7 @@ class CoOp(Method):
         ]
 
     def preprocessing(self, train: bool) -> Preprocessing:
-        """CLIP's own: bicubic, and for testing the shorter side at the size of the input."""
-        size, (mean, std) = self.backbone.input_size, self.backbone.normalisation
-        if train:
-            return training_preprocessing(size, interpolation="bicubic", mean=mean, std=std)
-        return evaluation_preprocessing(size, resize=size, interpolation="bicubic", mean=mean, std=std)
+        return self.clip_preprocessing(train)
 
     @classmethod
     def small(cls) -> dict[str, Any]:

@@ -29,7 +29,6 @@ from torch.nn import functional as F
 from workbench.adapters.prompts import draw_normal, draw_prompts, with_prompts
 from workbench.backbones import SentenceEncoder, check_templates, class_sentences
 from workbench.backbones.text import OPENAI_SCALE
-from workbench.data import evaluation_preprocessing, training_preprocessing
 from workbench.heads import CosineHead, adjust_logits
 from workbench.losses import cross_entropy
 from workbench.methods import reranking
@@ -110,12 +109,7 @@ class HLC(Method):
 
     def __init__(self, backbone: Backbone, classes: Classes, config: HLCConfig, *, seed: int) -> None:
         super().__init__(backbone, classes, config, seed=seed)
-        E, C, M = backbone.joint_width, len(classes), config.descriptions
-        if E is None:
-            raise ValueError(
-                f"hlc compares images with sentences, but {backbone.name} has no joint image-text space. Use a CLIP "
-                "tower with its projection, for example vit_base_patch16_clip_quickgelu_224.openai."
-            )
+        E, C, M = self.joint_width, len(classes), config.descriptions
         generator = torch.Generator().manual_seed(seed)
         scale = config.scale or OPENAI_SCALE  # replaced by the text tower's in `use_text`
         self.head = CosineHead(E, C, scale=scale, generator=generator)
@@ -287,11 +281,8 @@ class HLC(Method):
         ]
 
     def preprocessing(self, train: bool) -> Preprocessing:
-        """Guesses, as in CoOp: random crops and flips; the shorter side resized to the input size; both bicubic."""
-        size, (mean, std) = self.backbone.input_size, self.backbone.normalisation
-        if train:
-            return training_preprocessing(size, interpolation="bicubic", mean=mean, std=std)
-        return evaluation_preprocessing(size, resize=size, interpolation="bicubic", mean=mean, std=std)
+        """A guess, as in CoOp."""
+        return self.clip_preprocessing(train)
 
     @classmethod
     def small(cls) -> dict[str, Any]:

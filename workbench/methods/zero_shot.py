@@ -62,14 +62,9 @@ class ZeroShot(Method):
 
     def __init__(self, backbone: Backbone, classes: Classes, config: ZeroShotConfig, *, seed: int) -> None:
         super().__init__(backbone, classes, config, seed=seed)
-        if backbone.joint_width is None:
-            raise ValueError(
-                f"zero_shot compares images with class names, but {backbone.name} has no joint image-text space. Use a "
-                "CLIP tower with its projection, for example vit_base_patch16_clip_quickgelu_224.openai."
-            )
         generator = torch.Generator().manual_seed(seed)
         scale = config.scale or 100.0  # replaced by the text tower's in `use_text`
-        self.head = CosineHead(backbone.joint_width, len(classes), scale=scale, generator=generator)
+        self.head = CosineHead(self.joint_width, len(classes), scale=scale, generator=generator)
         self.head.requires_grad_(False)
 
     def use_text(

@@ -106,7 +106,7 @@ class BALLAD(Method):
         super().__init__(backbone, classes, config, seed=seed)
         generator = torch.Generator().manual_seed(seed)
         sides = () if config.phases == "A" else SIDES[config.adapter]
-        form = {"printed": config.printed_adapter, "generator": generator}
+        form: dict[str, Any] = {"printed": config.printed_adapter, "generator": generator}
         self.adapter = nn.ModuleDict(
             {side: ResidualLinear(self.joint_width, config.residual, **form) for side in sides}
         )

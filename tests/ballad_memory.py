@@ -1,6 +1,6 @@
 """Memory of a BALLAD phase-A step on CLIP ViT-B/16 with the 1,000 prompts of ImageNet, computed without a GPU.
 
-    python -m tests.ballad_memory [--images 64]
+    python -m tests.ballad_memory [--images 128]
 
 Bytes that autograd keeps for the way back are counted on the CPU (random weights, float32) for one chunk of prompts and
 for one image, and added to weights, gradients and SGD's momentum. Under autocast they are fewer: an upper bound but for
@@ -39,7 +39,7 @@ def kept(compute: Callable[[], torch.Tensor], parameters: set[int]) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=64, help="of a micro-batch (Stage.micro_batch_size)")
+    parser.add_argument("--images", type=int, default=128, help="of a micro-batch (Stage.micro_batch_size)")
     images = parser.parse_args().images
     text = wb.load_text_tower(TAG, "random").requires_grad_(True)
     tower = wb.load_backbone(TAG, weights="random").requires_grad_(True)

@@ -381,3 +381,17 @@ def test_towers_that_do_not_serve_are_refused() -> None:
         with pytest.raises(ValueError, match="prompts, adapters and partial fine-tuning need a ViT"):
             HLC(resnet, CLASSES, HLCConfig(), seed=0)
         assert HLC(resnet, CLASSES, HLCConfig(visual="full"), seed=0).tuned[1] == "backbone."
+
+
+@pytest.mark.parametrize("K", [1, 3, 7])  # of 60 classes: few candidates take another way than many
+def test_scores_of_candidates_are_those_of_all_classes(K: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = F.normalize(torch.randn(9, 8, generator=generator), dim=-1)
+    descriptions = F.normalize(torch.randn(60, 4, 8, generator=generator), dim=-1)
+    weights = torch.rand(60, 4, generator=generator)
+    candidates = torch.stack([torch.randperm(60, generator=generator)[:K] for _ in range(9)])
+    found = reranking.candidate_scores(features, descriptions, weights, candidates)
+    cosine = torch.einsum("be,cme->bcm", features, descriptions)
+    torch.testing.assert_close(found, (weights * cosine).sum(-1).gather(1, candidates))
+    matches = reranking.description_matches(features, descriptions, candidates)
+    torch.testing.assert_close((weights[candidates] * matches).sum(-1), found)

@@ -226,8 +226,9 @@ class HLC(Method):
         logits = adjust_logits(logits, self.classes.counts, tau=self.config.tau)
         C = logits.shape[1]
         candidates = logits.topk(min(self.config.candidates or C, C), dim=1).indices  # (B, K)
-        matches = reranking.description_matches(F.normalize(encoded.features, dim=-1), self.descriptions, candidates)
-        scores = self.head.scale * (self.description_weights[candidates] * matches).sum(-1)  # (B, K)
+        unit, weights = F.normalize(encoded.features, dim=-1), self.description_weights
+        scores = self.head.scale * reranking.candidate_scores(unit, self.descriptions, weights, candidates)  # (B, K)
+        matches = reranking.description_matches(unit, self.descriptions, candidates)  # the decision, explained
         seen = matches.float().masked_fill(~self.described[candidates], torch.nan)
         extras = {**encoded.extras, "candidates": candidates, "description_match": seen}
         return Output(reranking.reranked(logits, candidates, scores), encoded.features, cosine, extras)

@@ -63,6 +63,16 @@ def description_scores(features: Tensor, descriptions: Tensor, weights: Tensor) 
     return features @ torch.einsum("cm,cme->ce", weights, descriptions).T
 
 
+def candidate_scores(features: Tensor, descriptions: Tensor, weights: Tensor, candidates: Tensor) -> Tensor:
+    """`description_scores` of each image's candidates (B, K) int64 alone -> (B, K)."""
+    K, C = candidates.shape[1], len(descriptions)
+    if C <= FEW * K:
+        return description_scores(features, descriptions, weights).gather(1, candidates)
+    vectors = torch.bmm(weights[:, None], descriptions)[:, 0]  # (C, E)
+    # one place of the candidates at a time: (B, E) stays in the cache, (B, K, E) would not, and is three times slower
+    return torch.stack([(vectors.index_select(0, place) * features).sum(1) for place in candidates.unbind(1)], 1)
+
+
 def description_matches(features: Tensor, descriptions: Tensor, candidates: Tensor) -> Tensor:
     """Cosine of each image with each description of its candidates.
 

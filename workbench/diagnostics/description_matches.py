@@ -8,7 +8,6 @@ divides by M, which changes no ranking; here it is left out.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 _CANDIDATES = 3  # drawn of each image
 _LINE, _GAP = 0.145, 0.09  # inches: a line of text, and what separates candidates
 _PICTURE = 1.0  # inches, width of an image's column
-_SENTENCE, _NAME = 51, 30  # letters
+_SENTENCE, _NAME, _ID = 51, 30, 18  # letters
 _NUMBERS, _BAR = 4.55, 4.6  # inches from the left: right end of the numbers, start of the bars
 _SMALL = 7  # points
 _DECISION, _TRUE = "\N{BLACK RIGHT-POINTING TRIANGLE}", "\N{CHECK MARK}"
@@ -150,14 +149,15 @@ class DescriptionMatches(Result):
         )
 
     def _draw_image(self, ax: Axes, image: int, top: float) -> None:
-        name = textwrap.fill(plain(str(self.ids[image]), 64), 17)
+        parts = str(self.ids[image]).split("/")
         if self.pictures:
             picture = self.pictures[image]
             H, W = picture.shape[:2]
             scale = (_PICTURE - 0.08) / max(H, W)
             ax.imshow(picture, extent=(0, W * scale, top + H * scale, top), aspect="auto")
             top += H * scale + 0.04
-            name = plain(str(self.ids[image]).rsplit("/", 1)[-1], 15)
+            parts = parts[-1:]
+        name = "\n".join(plain(part, _ID) for part in parts[-4:])
         _write(ax, 0, top - _LINE / 2, name, color=MUTED, va="top")
 
     def _draw_candidate(self, ax: Axes, image: int, place: int, y: float, per_unit: float, **artist_kw: Any) -> float:
@@ -173,17 +173,15 @@ class DescriptionMatches(Result):
             weight, similarity = self.weights[image, place, m], self.similarities[image, place, m]
             _write(ax, _PICTURE + 0.12, y, plain(self.texts[image][place][m], _SENTENCE), color=MUTED)
             _write(ax, _NUMBERS, y, f"{weight:.2f} \N{MULTIPLICATION SIGN} {similarity:.2f}", ha="right")
-            product = weight * similarity
             style: dict[str, Any] = {"height": 0.6 * _LINE, "edgecolor": colour, "linewidth": 0.6}
-            style["facecolor"] = colour if product >= 0 else "none"
-            ax.barh(y + _LINE / 2, abs(product) * per_unit, left=_BAR, **(style | artist_kw))
+            style["facecolor"] = colour if similarity >= 0 else "none"
+            ax.barh(y + _LINE / 2, abs(weight * similarity) * per_unit, left=_BAR, **(style | artist_kw))
         return y + _LINE
 
     def _draw_rest(self, ax: Axes, image: int, y: float) -> None:
-        K = self.candidates.shape[1]
         drawn = {int(self.candidates[image, place]) for place in self.drawn(image)}
         true, decided = int(self.labels[image]), int(self.predicted[image])
-        more = K - len(drawn)
+        more = self.candidates.shape[1] - len(drawn)
         parts = [f"{more} more candidate{'s' if more > 1 else ''}"] if more else []
         if true not in self.candidates[image]:
             parts.append(f"true class, no candidate: {plain(self.names[true], _NAME)}")

@@ -31,13 +31,17 @@ if TYPE_CHECKING:
     from workbench.diagnostics.adapter_scales import adapter_scales as adapter_scales
     from workbench.diagnostics.attention_rollout import attention_rollout as attention_rollout
     from workbench.diagnostics.background_reliance import background_reliance as background_reliance
+    from workbench.diagnostics.calibration import calibration as calibration
     from workbench.diagnostics.candidate_confusion import candidate_confusion as candidate_confusion
     from workbench.diagnostics.changes import changes as changes
+    from workbench.diagnostics.confusable_pairs import confusable_pairs as confusable_pairs
     from workbench.diagnostics.convergence import convergence as convergence
     from workbench.diagnostics.cost import cost as cost
+    from workbench.diagnostics.cost_against_accuracy import cost_against_accuracy as cost_against_accuracy
     from workbench.diagnostics.description_matches import description_matches as description_matches
     from workbench.diagnostics.description_weights import description_weights as description_weights
     from workbench.diagnostics.ensemble_curve import expansion_curve as expansion_curve
+    from workbench.diagnostics.error_flow import error_flow as error_flow
     from workbench.diagnostics.faithfulness import faithfulness as faithfulness
     from workbench.diagnostics.grad_cam import grad_cam as grad_cam
     from workbench.diagnostics.intra_class import intra_class_distances as intra_class_distances
@@ -51,6 +55,7 @@ if TYPE_CHECKING:
     from workbench.diagnostics.sanity_check import sanity_check as sanity_check
     from workbench.diagnostics.separability import separability as separability
     from workbench.diagnostics.similarity import class_similarity as class_similarity
+    from workbench.diagnostics.suspicious import suspicious as suspicious
     from workbench.diagnostics.taxonomy_levels import taxonomy_levels as taxonomy_levels
     from workbench.diagnostics.topk import topk as topk
     from workbench.diagnostics.weight_norms import weight_norms as weight_norms
@@ -82,13 +87,17 @@ _HOMES = {
     "workbench.diagnostics.adapter_scales": ("adapter_scales",),
     "workbench.diagnostics.attention_rollout": ("attention_rollout",),
     "workbench.diagnostics.background_reliance": ("background_reliance",),
+    "workbench.diagnostics.calibration": ("calibration",),
     "workbench.diagnostics.candidate_confusion": ("candidate_confusion",),
     "workbench.diagnostics.changes": ("changes",),
+    "workbench.diagnostics.confusable_pairs": ("confusable_pairs",),
     "workbench.diagnostics.convergence": ("convergence",),
     "workbench.diagnostics.cost": ("cost",),
+    "workbench.diagnostics.cost_against_accuracy": ("cost_against_accuracy",),
     "workbench.diagnostics.description_matches": ("description_matches",),
     "workbench.diagnostics.description_weights": ("description_weights",),
     "workbench.diagnostics.ensemble_curve": ("expansion_curve",),
+    "workbench.diagnostics.error_flow": ("error_flow",),
     "workbench.diagnostics.faithfulness": ("faithfulness",),
     "workbench.diagnostics.grad_cam": ("grad_cam",),
     "workbench.diagnostics.intra_class": ("intra_class_distances",),
@@ -102,6 +111,7 @@ _HOMES = {
     "workbench.diagnostics.sanity_check": ("sanity_check",),
     "workbench.diagnostics.separability": ("separability",),
     "workbench.diagnostics.similarity": ("class_similarity",),
+    "workbench.diagnostics.suspicious": ("suspicious",),
     "workbench.diagnostics.taxonomy_levels": ("taxonomy_levels",),
     "workbench.diagnostics.topk": ("topk",),
     "workbench.diagnostics.weight_norms": ("weight_norms",),

@@ -8,7 +8,8 @@ independent evidence about a group: the class is the unit that is resampled, wit
 group therefore speaks of "classes like these"; for exactly these classes it is wide, never too narrow. It holds for
 the trained models at hand; only `seed_interval` speaks of training again. Every interval names what it estimates.
 
-- below 40 classes: Student t over the class accuracies (linearised for pooled accuracies, a ratio of sums);
+- below 40 classes: Student t over the class accuracies; for shares of images, a ratio of sums, over its jackknife
+  values, with the degrees of freedom of (sum of sizes)^2 / (sum of squared sizes) classes: large classes weigh more;
 - from 40 classes: bootstrap over classes, percentiles widened by the t / normal factor that a small sample needs
   (Hesterberg, The American Statistician 2015, "expanded percentile");
 - fewer than 5 classes: computed, and flagged `too_small`; one class or seed: no bounds (nan);
@@ -220,7 +221,7 @@ def paired_difference(
     or bootstrap as for `group_interval`. Where all classes differ by the same amount, Student t over the paired images.
 
     p belongs to the same t or bootstrap distribution as the interval. The smallest detectable difference is
-    (t(1 - a/2) + t(0.8)) x standard error, a = 1 - level, both quantiles of Student t with n - 1 degrees of freedom,
+    (t(1 - a/2) + t(0.8)) x standard error, a = 1 - level, quantiles of Student t at the interval's degrees of freedom,
     from the spread of the observed differences and not from their mean: with a true difference of that size about 80
     in 100 such comparisons give an interval without 0. "No difference shown" leaves smaller ones open.
 
@@ -296,17 +297,18 @@ class _Sample:
         )
 
 
-def _student(values: np.ndarray, level: float) -> _Sample:
-    """Student t for the mean of values (n,)."""
+def _student(values: np.ndarray, level: float, freedom: float | None = None) -> _Sample:
+    """Student t for the mean of values (n,), with n - 1 degrees of freedom unless told otherwise."""
     n, estimate = len(values), float(values.mean())
+    freedom = n - 1 if freedom is None else freedom
     if n < 2:
         return _Sample(estimate, math.nan, math.nan, math.nan, math.nan, math.nan, "none: a single value")
     error = float(values.std(ddof=1) / math.sqrt(n))
-    half = float(special.stdtrit(n - 1, 0.5 + level / 2)) * error
+    half = float(special.stdtrit(freedom, 0.5 + level / 2)) * error
     if error < NO_SPREAD:
         p, detectable = float(abs(estimate) < NO_SPREAD), math.nan
     else:
-        p, detectable = 2 * float(special.stdtr(n - 1, -abs(estimate) / error)), _detectable(error, n, level)
+        p, detectable = 2 * float(special.stdtr(freedom, -abs(estimate) / error)), _detectable(error, freedom, level)
     return _Sample(estimate, estimate - half, estimate + half, error, p, detectable, "Student t")
 
 
@@ -318,9 +320,16 @@ def _class_sample(
     if n == 0:
         return _Sample(math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, "none: no class")
     estimate = float(numerator.sum() / size.sum())
-    linearised = estimate + (numerator - estimate * size) / size.mean()  # the class accuracies where size is 1
-    if n < BOOTSTRAP_FROM or linearised.std() < NO_SPREAD:
-        return replace(_student(linearised, level), estimate=estimate)
+    if n == 1:
+        return _student(np.array([estimate]), level)
+    share = size / size.sum()
+    # Jackknife values, the class accuracies where size is 1: the plain linearisation lets a large class pull the
+    # estimate to itself, and its intervals cover 83 instead of 95 in 100 for 8 classes of 5 to 500 test images.
+    jackknife = (numerator - estimate * size) / size.mean() * (1 - 1 / n) / (1 - share)
+    jackknife += estimate - jackknife.mean()  # around the estimate itself
+    freedom = max(1 / float((share**2).sum()) - 1, 1.0)  # n - 1 where size is 1
+    if n < BOOTSTRAP_FROM or jackknife.std() < NO_SPREAD:
+        return replace(_student(jackknife, level, freedom), estimate=estimate)
     generator = np.random.default_rng(seed)
     means = np.empty(resamples)
     step = max(1, 1_000_000 // n)  # bounds the memory for thousands of classes
@@ -328,17 +337,17 @@ def _class_sample(
         chosen = generator.integers(n, size=(min(step, resamples - start), n))
         means[start : start + step] = numerator[chosen].sum(1) / size[chosen].sum(1)
     stretch = math.sqrt(n / (n - 1))  # the bootstrap's spread has divisor n
-    tail = float(special.ndtr(-stretch * special.stdtrit(n - 1, 0.5 + level / 2)))
+    tail = float(special.ndtr(-stretch * special.stdtrit(freedom, 0.5 + level / 2)))
     low, high = np.quantile(means, [tail, 1 - tail])
     error = float(means.std()) * stretch
     beyond = (1 + min((means <= 0).sum(), (means >= 0).sum())) / (1 + resamples)
-    p = min(1.0, 2 * float(special.stdtr(n - 1, special.ndtri(beyond) / stretch)))
+    p = min(1.0, 2 * float(special.stdtr(freedom, special.ndtri(beyond) / stretch)))
     method = f"bootstrap over {unit}, {resamples} resamples, seed {seed}"
-    return _Sample(estimate, float(low), float(high), error, p, _detectable(error, n, level), method)
+    return _Sample(estimate, float(low), float(high), error, p, _detectable(error, freedom, level), method)
 
 
-def _detectable(error: float, n: int, level: float) -> float:
-    return error * float(special.stdtrit(n - 1, 0.5 + level / 2) + special.stdtrit(n - 1, POWER))
+def _detectable(error: float, freedom: float, level: float) -> float:
+    return error * float(special.stdtrit(freedom, 0.5 + level / 2) + special.stdtrit(freedom, POWER))
 
 
 def _right(predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:

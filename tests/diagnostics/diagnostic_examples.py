@@ -22,13 +22,17 @@ from workbench.diagnostics import (
     adapter_scales,
     attention_rollout,
     background_reliance,
+    calibration,
     candidate_confusion,
     changes,
+    confusable_pairs,
     convergence,
     cost,
+    cost_against_accuracy,
     description_matches,
     description_weights,
     ensemble_curve,
+    error_flow,
     faithfulness,
     grad_cam,
     intra_class,
@@ -42,6 +46,7 @@ from workbench.diagnostics import (
     sanity_check,
     separability,
     similarity,
+    suspicious,
     taxonomy_levels,
     topk,
     weight_norms,
@@ -252,6 +257,33 @@ def levelled(features: Features) -> Result:
     return taxonomy_levels.taxonomy_levels(replace(features, classes=classes), text=text, names=kinds)
 
 
+def digits(split: str, per_class: int = 12) -> tuple[Features, LongTailDataset]:
+    """Pixels of a few digits as features; a quarter is decided as the next digit but one, and four labels are wrong."""
+    dataset = LongTailDataset(Manifest.load("digits_lt"), split, per_class=per_class)
+    rng, labels = np.random.default_rng(0), dataset.labels.copy()
+    pixels = np.stack([np.asarray(dataset.image(i).convert("L"), np.float32).ravel() for i in range(len(dataset))])
+    predicted = np.where(rng.random(len(labels)) < 0.25, (labels + 2) % 10, labels)
+    labels[:4] = (labels[:4] + 3) % 10
+    pixels[7], pixels[30] = pixels[6], pixels[5]
+    decided = {"predicted": predicted, "confidence": rng.random(len(labels)).astype(np.float32)}
+    source = {"split": split, "method": "lift"}
+    return (
+        Features(
+            vectors=pixels + 1, logits=None, labels=labels, ids=dataset.ids, classes=dataset.classes, source=source,
+            **decided,
+        ),
+        dataset,
+    )  # fmt: skip
+
+
+def doubted() -> Result:
+    """Labels in doubt and copies among digits, two of which are in both splits."""
+    (train, images), (test, test_images) = digits("train"), digits("test")
+    vectors = test.vectors.copy()
+    vectors[[20, 40]] = train.vectors[[50, 8]]
+    return suspicious.suspicious(train, replace(test, vectors=vectors), k=5, images=images, test_images=test_images)
+
+
 EXAMPLES: dict[str, Callable[[Make], Result]] = {
     "ablate_prompts": lambda make: ablated(),
     "adapter_scales": lambda make: adapter_scales.adapter_scales(
@@ -259,13 +291,21 @@ EXAMPLES: dict[str, Callable[[Make], Result]] = {
     ),
     "attention_rollout": lambda make: rolled_out(),
     "background_reliance": lambda make: swapped(),
+    "calibration": lambda make: calibration.calibration({"LIFT $x$": make(0), "LPT": make(0)}),
     "candidate_confusion": lambda make: candidate_confusion.candidate_confusion(reranked(make(0))),
     "changes": lambda make: changes.changes(make(0), make(1), names=("linear probe", "LIFT")),
     "class_similarity": lambda make: similarity.class_similarity(make(0)),
+    "confusable_pairs": lambda make: confusable_pairs.confusable_pairs(digits("test")[0], images=digits("test")[1]),
     "convergence": lambda make: convergence.convergence(
         {"LIFT $x$": trained_run("a"), "LPT": trained_run("b", epochs=(2, 3))}
     ),
     "cost": lambda make: cost.cost(Probe()),
+    "cost_against_accuracy": lambda make: cost_against_accuracy.cost_against_accuracy(
+        {
+            f"method {i} $x$": (SimpleNamespace(tuned=n, head=9000, total=86_000_000 * (1 + i)), [make(i), make(i + 9)])
+            for i, n in enumerate((0, 8000, 180_000, 86_000_000))
+        }
+    ),
     "description_matches": lambda make: description_matches.description_matches(reranked(make(0)), *described()),
     "description_weights": lambda make: description_weights.description_weights(
         described()[0],
@@ -275,6 +315,7 @@ EXAMPLES: dict[str, Callable[[Make], Result]] = {
         },
         classes=CLASSES,
     ),
+    "error_flow": lambda make: error_flow.error_flow(make(0)),
     "expansion_curve": lambda make: ensemble_curve.expansion_curve(
         {e: [make(e), make(e + 100)] for e in range(0, 49, 4)}, patch_size=16
     ),
@@ -300,6 +341,7 @@ EXAMPLES: dict[str, Callable[[Make], Result]] = {
     ),
     "sanity_check": lambda make: forgotten(),
     "separability": lambda make: separability.separability(make(0)),
+    "suspicious": lambda make: doubted(),
     "taxonomy_levels": lambda make: levelled(make(0)),
     "topk": lambda make: topk.topk({"HLC": reranked(make(0)), "LIFT $x$": make(0)}),
     "weight_norms": lambda make: weight_norms.weight_norms(Adapted()),

@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from . import data, demo, importing_weights, reporting, training
+from . import data, demo, explaining, importing_weights, reporting, training
 
 USER_ERRORS = (ValueError, OSError, FloatingPointError, RuntimeError)
 
@@ -69,6 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
     training.add_commands(commands)
     importing_weights.add_commands(commands)
     reporting.add_commands(commands)
+    explaining.add_commands(commands)
     return parser
 
 

@@ -4,13 +4,17 @@ from . import accuracy as accuracy
 from . import adapter_scales as adapter_scales
 from . import attention_rollout as attention_rollout
 from . import background_reliance as background_reliance
+from . import calibration as calibration
 from . import candidate_confusion as candidate_confusion
 from . import changes as changes
+from . import confusable_pairs as confusable_pairs
 from . import convergence as convergence
 from . import cost as cost
+from . import cost_against_accuracy as cost_against_accuracy
 from . import description_matches as description_matches
 from . import description_weights as description_weights
 from . import ensemble_curve as ensemble_curve
+from . import error_flow as error_flow
 from . import faithfulness as faithfulness
 from . import grad_cam as grad_cam
 from . import intra_class as intra_class
@@ -24,6 +28,7 @@ from . import saliency as saliency
 from . import sanity_check as sanity_check
 from . import separability as separability
 from . import similarity as similarity
+from . import suspicious as suspicious
 from . import taxonomy_levels as taxonomy_levels
 from . import topk as topk
 from . import weight_norms as weight_norms

@@ -36,13 +36,17 @@ DIAGNOSTICS = {
     "adapter_scales": "workbench.diagnostics.adapter_scales:adapter_scales",
     "attention_rollout": "workbench.diagnostics.attention_rollout:attention_rollout",
     "background_reliance": "workbench.diagnostics.background_reliance:background_reliance",
+    "calibration": "workbench.diagnostics.calibration:calibration",
     "candidate_confusion": "workbench.diagnostics.candidate_confusion:candidate_confusion",
     "changes": "workbench.diagnostics.changes:changes",
     "class_similarity": "workbench.diagnostics.similarity:class_similarity",
+    "confusable_pairs": "workbench.diagnostics.confusable_pairs:confusable_pairs",
     "convergence": "workbench.diagnostics.convergence:convergence",
     "cost": "workbench.diagnostics.cost:cost",
+    "cost_against_accuracy": "workbench.diagnostics.cost_against_accuracy:cost_against_accuracy",
     "description_matches": "workbench.diagnostics.description_matches:description_matches",
     "description_weights": "workbench.diagnostics.description_weights:description_weights",
+    "error_flow": "workbench.diagnostics.error_flow:error_flow",
     "expansion_curve": "workbench.diagnostics.ensemble_curve:expansion_curve",
     "faithfulness": "workbench.diagnostics.faithfulness:faithfulness",
     "grad_cam": "workbench.diagnostics.grad_cam:grad_cam",
@@ -56,6 +60,7 @@ DIAGNOSTICS = {
     "saliency_maps": "workbench.diagnostics.saliency:saliency_maps",
     "sanity_check": "workbench.diagnostics.sanity_check:sanity_check",
     "separability": "workbench.diagnostics.separability:separability",
+    "suspicious": "workbench.diagnostics.suspicious:suspicious",
     "taxonomy_levels": "workbench.diagnostics.taxonomy_levels:taxonomy_levels",
     "topk": "workbench.diagnostics.topk:topk",
     "weight_norms": "workbench.diagnostics.weight_norms:weight_norms",
@@ -233,14 +238,29 @@ class Result:
             "versions": versions(),
         }
 
-    def save(self, path: str | Path, *, view: str | None = None, overwrite: bool = False) -> Path:
+    def save(
+        self,
+        path: str | Path,
+        *,
+        view: str | None = None,
+        venue: str | None = None,
+        width: str = "column",
+        overwrite: bool = False,
+    ) -> Path:
         """Write the figure (.pdf, .png or .svg) and, beside it, the table as .csv; return the figure's path.
 
         The same numbers give the same bytes. A file that would change is left alone unless `overwrite` is given.
-        `read_provenance` reads back what made the figure.
+        `read_provenance` reads back what made the figure. With a `venue` ("cvpr", "neurips", ...; `publication.VENUES`)
+        it is exactly as wide as its "column" or "text", and a draft of its caption lies beside it as .txt.
         """
-        path = Path(path)
-        note = json.dumps(self.provenance | {"view": self._view(view)}, sort_keys=True)
+        path, view = Path(path), self._view(view)
+        size, page = self.size, {}
+        if venue is not None:
+            from .publication import caption_draft, page_width, refit
+
+            size = page_width(venue, width), self.size[1]
+            page = {"venue": venue, "width": width}
+        note = json.dumps(self.provenance | {"view": view} | page, sort_keys=True)
         marks = {
             ".pdf": {"CreationDate": None, "Keywords": note},
             ".png": {"Description": note},
@@ -252,11 +272,17 @@ class Result:
 
         buffer = io.BytesIO()
         with figure_style():
-            figure = Figure(figsize=self.size)
-            self._draw(figure.add_subplot(), self._view(view))
+            figure = Figure(figsize=size)
+            axes = figure.add_subplot()
+            self._draw(axes, view)
+            if size[0] < self.size[0]:
+                refit(figure)
             figure.savefig(buffer, format=path.suffix[1:], dpi=RESOLUTION, metadata=marks[path.suffix])
         table = self.to_frame().to_csv(index=False, lineterminator="\n").encode("utf-8", "surrogateescape")
         contents = {path: buffer.getvalue(), path.with_suffix(".csv"): table}
+        if venue is not None:
+            draft = caption_draft(self, view, axes)
+            contents[path.with_suffix(".txt")] = draft.encode("utf-8", "surrogateescape")
         for target, content in contents.items():
             if not overwrite and target.exists() and target.read_bytes() != content:
                 raise FileExistsError(f"{target} exists with other content; give another name or overwrite=True.")

@@ -1,0 +1,45 @@
+"""Small square pictures of images named by their ids, and the sheet that a result draws from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from workbench.data import LongTailDataset
+
+SIDE = 96  # pixels of a thumbnail; half an inch of a figure at 200 dots per inch
+GAP = 6  # pixels of paper between two
+
+
+def thumbnails(dataset: LongTailDataset, ids: Sequence[str] | np.ndarray) -> np.ndarray:
+    """(n, SIDE, SIDE, 3) uint8: the images of these ids, whole, centred on white paper, in the order given.
+
+    Raises:
+        ValueError: ids that the data set's split does not hold.
+    """
+    where = {name: index for index, name in enumerate(dataset.ids)}
+    missing = [name for name in ids if name not in where]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of these images are not in the data set's split {dataset.split!r} (e.g. "
+            f"{str(missing[0])!r}); pass the LongTailDataset whose images the features were extracted from."
+        )
+    pictures = np.full((len(ids), SIDE, SIDE, 3), 255, dtype=np.uint8)
+    for place, name in enumerate(ids):
+        image = dataset.image(where[name])
+        scale = SIDE / max(image.size)
+        width, height = (max(1, round(scale * side)) for side in image.size)
+        # enlarged pixels stay visible as such: a thumbnail promises no detail that the image lacks
+        small = image.resize((width, height), Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
+        top, left = (SIDE - height) // 2, (SIDE - width) // 2
+        pictures[place, top : top + height, left : left + width] = np.asarray(small)
+    return pictures
+
+
+def place_on(sheet: np.ndarray, picture: np.ndarray, top: int, left: int) -> None:
+    """Write the picture (h, w, 3) into the sheet (H, W, 3) with its upper left corner there."""
+    sheet[top : top + len(picture), left : left + picture.shape[1]] = picture

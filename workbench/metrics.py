@@ -251,6 +251,7 @@ def paired_values(
     first: np.ndarray,
     second: np.ndarray,
     *,
+    sizes: np.ndarray | None = None,
     unit: str = "classes",
     estimand: str = "difference over classes like these",
     level: float = 0.95,
@@ -259,13 +260,15 @@ def paired_values(
 ) -> Difference:
     """As `paired_difference`, for a quantity that each class has, such as its gamma, or each image: (n,) and (n,).
 
-    A pair with nan is left out. `unit` names what the n are, and `estimand` what is estimated.
+    A pair with nan is left out. sizes (n,) are their weights, such as images of each class; None: all alike. `unit`
+    names what the n are, and `estimand` what is estimated.
     """
     values = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
     if values.ndim != 1:
         raise ValueError(f"expected one value per class, (C,), in both arms; their difference is {values.shape}.")
-    values = values[np.isfinite(values)]
-    sample = _class_sample(values, np.ones(len(values)), level, seed, resamples, unit=unit)
+    known = np.isfinite(values)
+    values, size = values[known], np.ones(known.sum()) if sizes is None else np.asarray(sizes, np.float64)[known]
+    sample = _class_sample(values * size, size, level, seed, resamples, unit=unit)
     return sample.difference(len(values), unit, estimand, level=level, too_small=len(values) < TRUSTED_FROM)
 
 

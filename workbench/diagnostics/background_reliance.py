@@ -279,9 +279,8 @@ def intervals_of(
         inside = (images > 0) & np.isin(groups, GROUP_ORDER if group == "all" else [group])
         size = images[inside]
         of_class = sums[inside] / size  # (K,)
-        if group == "all" and len(size):  # images weigh the same: linearised, their mean over classes is that of images
-            of_class = drop.mean() + (sums[inside] - drop.mean() * size) / size.mean()
-        found["drop", group] = metrics.paired_values(of_class, np.zeros(len(size)), level=LEVEL, seed=seed)
+        sizes = size if group == "all" else None  # where images weigh the same
+        found["drop", group] = metrics.paired_values(of_class, np.zeros(len(size)), sizes=sizes, level=LEVEL, seed=seed)
     return {
         (quantity, group): replace(found[quantity, group], estimand=f"{what}, over classes like these")
         for quantity, what in _QUANTITIES.items()

@@ -74,6 +74,14 @@ def test_classes_are_drawn_as_often_as_the_sampler_says(name, expected, rng):
     np.testing.assert_allclose(shares / shares.sum(), expected, atol=0.02)
 
 
+@pytest.mark.parametrize("progress", [0.0, 0.5, 0.9])
+def test_mix_balanced_goes_from_the_shares_of_images_to_equal_ones(progress, rng):
+    orders = [SAMPLERS["mix_balanced"](LABELS, generator=rng, progress=progress) for _ in range(400)]
+    shares = np.bincount(LABELS[np.concatenate(orders)], minlength=5)
+    expected = (1 - progress) * np.array([9, 7, 5, 3, 1]) / 25 + progress / 5
+    np.testing.assert_allclose(shares / shares.sum(), expected, atol=0.02)
+
+
 def test_shuffle_visits_every_image_once(rng):
     assert sorted(SAMPLERS["shuffle"](LABELS, generator=rng)) == list(range(25))
 

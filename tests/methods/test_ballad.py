@@ -223,6 +223,13 @@ def test_chunks_computed_again_give_the_same_gradients(monkeypatch: pytest.Monke
             torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5 * float(a.abs().max()) + 1e-6)
 
 
+def test_both_towers_stay_in_eval_mode() -> None:
+    method = build().train()
+    assert method.training
+    assert method.text_tower is not None
+    assert not any(part.training for tower in (method.backbone, method.text_tower) for part in tower.modules())
+
+
 def test_stages_by_phase_and_tower(manifest: wb.Manifest) -> None:
     def trains(**options: Any) -> list[tuple[str, tuple[str, ...], float, int]]:
         return [(s.name, s.trainable, s.lr, s.epochs) for s in build(**options).stages(manifest)]

@@ -89,6 +89,25 @@ def test_only_what_the_stage_names_is_trained(lift: Method, tmp_path: Path) -> N
     assert changed == {"head.weight"}
 
 
+def test_a_factor_multiplies_the_lr_of_the_parameters_it_names_alone(tmp_path: Path) -> None:
+    moved = {}
+    for factors in ((), (("head.bias", 10.0),)):
+        manifest = wb.Manifest.load("digits_lt")
+        backbone = wb.load_backbone("test_vit.r160_in1k", weights="random", input_size=32)
+        method = wb.create_method("linear_probe", backbone, manifest.classes)
+        before = {name: tensor.clone() for name, tensor in method.state().items()}
+        (recipe,) = method.stages(manifest)
+        once = {"epochs": 1, "batch_size": 1000, "micro_batch_size": 8, "momentum": 0.0, "weight_decay": 0.0}
+        stage = replace(recipe, warmup_epochs=0, schedule="constant", lr=0.1, lr_factors=factors, **once)
+        train = wb.LongTailDataset(manifest, "train", per_class=2)
+        wb.fit(method, train, out=tmp_path / f"{len(factors)}", stages=[stage])
+        moved[factors] = {name: tensor - before[name] for name, tensor in method.state().items()}
+    plain, faster = moved.values()
+    torch.testing.assert_close(faster["head.weight"], plain["head.weight"])
+    torch.testing.assert_close(faster["head.bias"], 10 * plain["head.bias"])
+    assert plain["head.bias"].abs().max() > 0
+
+
 def test_metrics_have_a_row_per_epoch_with_groups(tmp_path: Path) -> None:
     run = scenario.start(tmp_path / "run")
     assert run.metrics["stage"].tolist() == ["mixed", "mixed", "balanced", "balanced"]
@@ -196,6 +215,8 @@ def test_shortening_rescales_the_warm_up_and_says_so() -> None:
         ({"warmup_epochs": 9}, "fewer than epochs"),
         ({"micro_batch_size": 99}, r"1\.\.8"),
         ({"optimiser": "adam"}, "adamw"),
+        ({"lr_factors": (("head.", 0.0),)}, "positive"),
+        ({"lr_factors": (("backbone.", 2.0),)}, r"trains \(head\.\)"),
     ],
 )
 def test_a_bad_stage_says_what_is_allowed(changes: dict, message: str) -> None:

@@ -23,7 +23,18 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process per core, each with one thread: twice as fast as the reverse
 
 import workbench as wb
-from tests.toybox_lift import BATCH_SIZE, DATA, EPOCHS, GROUPS, SEEDS, TOWER, Values, compared, print_claims
+from tests.toybox_lift import (
+    BATCH_SIZE,
+    DATA,
+    EPOCHS,
+    GROUPS,
+    SEEDS,
+    TOWER,
+    Values,
+    accuracy_cells,
+    compared,
+    print_claims,
+)
 from tests.toybox_tables import climb
 
 GRID_A, START_A = (0.00001, 0.0001, 0.001, 0.01), 0.001
@@ -162,10 +173,8 @@ def main() -> None:
     print(f"\n| mean of {len(SEEDS)} seeds, % (paper: ImageNet-LT / Places-LT) | lr of B | all | many | medium | few |")
     print("| --- " + "| ---: " * 5 + "|")
     for name, features in {**others, **measured}.items():
-        accuracy = wb.group_report(features).accuracy
-        printed = {g: " / ".join(f"{v:.1f}" for v in ARMS[name].paper[g]) for g in GROUPS} if name in ARMS else {}
-        cells = [f"**{100 * accuracy[g]:.1f}**" + (f" ({printed[g]})" if printed else "") for g in GROUPS]
-        print(f"| {name} | {lrs['B'].get(name, '')} | " + " | ".join(cells) + " |")
+        paper = ARMS[name].paper if name in ARMS else None
+        print(f"| {name} | {lrs['B'].get(name, '')} | {accuracy_cells(features, paper)} |")
     rows = []
     for table, one, other in CLAIMS:
         paper, against = (

@@ -30,7 +30,18 @@ import torch
 
 import workbench as wb
 from tests.toybox_ballad import told, val_accuracy
-from tests.toybox_lift import BATCH_SIZE, DATA, EPOCHS, GROUPS, SEEDS, TOWER, Values, compared, print_claims
+from tests.toybox_lift import (
+    BATCH_SIZE,
+    DATA,
+    EPOCHS,
+    GROUPS,
+    SEEDS,
+    TOWER,
+    Values,
+    accuracy_cells,
+    compared,
+    print_claims,
+)
 from tests.toybox_tables import climb
 from workbench.data import toybox_corpus, toybox_descriptions
 from workbench.methods import Encoded, Method
@@ -163,9 +174,7 @@ def main() -> None:
     print(f"\nlr: {lrs}\n\n| mean of {len(SEEDS)} seeds, % (paper: Places-LT) | all | many | medium | few |")
     print("| --- " + "| ---: " * 4 + "|")
     for row, found in measured.items():
-        accuracy = wb.group_report(found).accuracy
-        cells = [f"**{100 * accuracy[g]:.1f}**" + (f" ({paper[row][g][0]:.1f})" if paper[row] else "") for g in GROUPS]
-        print(f"| {row} | " + " | ".join(cells) + " |")
+        print(f"| {row} | {accuracy_cells(found, paper[row])} |")
     show_weights([methods["HLC", seed].description_weights.numpy() for seed in SEEDS])
     rows = [
         {"where": table, **row}

@@ -153,9 +153,7 @@ def print_tables(measured: dict[str, list[wb.Features]], out: Path) -> None:
     print(f"\n| mean of {len(SEEDS)} seeds, % (paper: ImageNet-LT / Places-LT) | all | many | medium | few |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for name, features in measured.items():
-        accuracy = wb.group_report(features).accuracy
-        cells = [f"**{100 * accuracy[g]:.1f}** ({PAPER[name][g][0]} / {PAPER[name][g][1]})" for g in GROUPS]
-        print(f"| {name} | " + " | ".join(cells) + " |")
+        print(f"| {name} | {accuracy_cells(features, PAPER[name])} |")
     rows = [row for pair in CLAIMS for row in compared(measured, *pair, *(PAPER[name] for name in pair), GROUPS)]
     claims = pd.DataFrame(rows)
     claims.round(3).to_csv(out / "claims.csv", index=False)
@@ -163,6 +161,13 @@ def print_tables(measured: dict[str, list[wb.Features]], out: Path) -> None:
     print("| --- | --- | ---: | ---: | ---: | --- |")
     for row in claims.itertuples():
         print(f"| {claim_cells(row)} |")
+
+
+def accuracy_cells(features: wb.Features | list[wb.Features], paper: Values | None = None) -> str:
+    """The cells of a table of README: all, many, medium, few, in %, with the paper's on each of its data sets."""
+    accuracy = wb.group_report(features).accuracy
+    printed = {group: f" ({' / '.join(f'{value:.1f}' for value in values)})" for group, values in (paper or {}).items()}
+    return " | ".join(f"**{100 * accuracy[group]:.1f}**{printed.get(group, '')}" for group in GROUPS)
 
 
 def compared(

@@ -26,7 +26,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process per core, each with o
 import numpy as np
 
 import workbench as wb
-from tests.toybox_lift import BATCH_SIZE, DATA, EPOCHS, GROUPS, SEEDS, Values, compared, print_claims, verdict
+from tests.toybox_lift import (
+    BATCH_SIZE,
+    DATA,
+    EPOCHS,
+    GROUPS,
+    SEEDS,
+    Values,
+    accuracy_cells,
+    compared,
+    print_claims,
+    verdict,
+)
 from tests.toybox_tables import climb
 from workbench import metrics
 
@@ -168,9 +179,7 @@ def print_tables(measured: dict[str, list[wb.Features]], lrs: dict[str, float]) 
         print(f"\n{title}: mean of {len(SEEDS)} seeds, % (paper)")
         print("| arm | lr | all | many | medium | few |\n| --- | ---: | ---: | ---: | ---: | ---: |")
         for name in names:
-            accuracy = wb.group_report(measured[name]).accuracy
-            cells = [f"**{100 * accuracy[g]:.1f}** ({ARMS[name].paper[g][0]:.1f})" for g in GROUPS]
-            print(f"| {name} | {lrs[name]} | " + " | ".join(cells) + " |")
+            print(f"| {name} | {lrs[name]} | {accuracy_cells(measured[name], ARMS[name].paper)} |")
 
 
 def distances(train: dict[str, list[wb.Features]], test: dict[str, list[wb.Features]]) -> Iterator[dict[str, Any]]:

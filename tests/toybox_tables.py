@@ -26,7 +26,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process per core, each with o
 
 
 import workbench as wb
-from tests.toybox_lift import BATCH_SIZE, DATA, GROUPS, SEEDS, TOWER, Values, compared, print_claims, recipe
+from tests.toybox_lift import (
+    BATCH_SIZE,
+    DATA,
+    GROUPS,
+    SEEDS,
+    TOWER,
+    Values,
+    accuracy_cells,
+    compared,
+    print_claims,
+    recipe,
+)
 
 GRID = (0.0005, 0.002, 0.01, 0.05, 0.2)  # the paper's range (App. A, Fig. 10: 0.0005 to 0.02) and above: few steps here
 
@@ -174,13 +185,9 @@ def print_tables(measured: dict[str, list[wb.Features]], lrs: dict[str, float], 
         print(f"\n{title}: mean of {len(SEEDS)} seeds, % (paper: ImageNet-LT / Places-LT)")
         print("| arm | lr | all | many | medium | few |\n| --- | ---: | ---: | ---: | ---: | ---: |")
         if title == "Table 6":
-            accuracy = wb.group_report(zero_shot()).accuracy
-            cells = [f"**{100 * accuracy[g]:.1f}** ({ZERO_SHOT[g][0]} / {ZERO_SHOT[g][1]})" for g in GROUPS]
-            print("| zero-shot | | " + " | ".join(cells) + " |")
+            print(f"| zero-shot | | {accuracy_cells(zero_shot(), ZERO_SHOT)} |")
         for name, (_, paper) in arms.items():
-            accuracy = wb.group_report(measured[name]).accuracy
-            cells = [f"**{100 * accuracy[g]:.1f}** ({paper[g][0]} / {paper[g][1]})" for g in GROUPS]
-            print(f"| {name} | {lrs.get(name, lrs[LIFT])} | " + " | ".join(cells) + " |")
+            print(f"| {name} | {lrs.get(name, lrs[LIFT])} | {accuracy_cells(measured[name], paper)} |")
         first = LIFT if title == "Table 6" else SHORT
         for name, (_, paper) in arms.items():
             if name != first:

@@ -272,6 +272,19 @@ def paired_values(
     return sample.difference(len(values), unit, estimand, level=level, too_small=len(values) < TRUSTED_FROM)
 
 
+def leave_one_out(numerator: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, float]:
+    """Jackknife values (n,) of the ratio of two sums, whose mean it is, and the degrees of freedom of their t.
+
+    numerator (n,), size (n,): of the n >= 2 classes; where size is 1, the values are the numerator, and the degrees
+    n - 1. The plain linearisation lets a large class pull the ratio to itself, and its intervals cover 83 instead of 95
+    in 100 for 8 classes of 5 to 500 test images.
+    """
+    n, share = len(size), size / size.sum()
+    ratio = float(numerator.sum() / size.sum())
+    values = (numerator - ratio * size) / size.mean() * (1 - 1 / n) / (1 - share)
+    return values + (ratio - values.mean()), max(1 / float((share**2).sum()) - 1, 1.0)
+
+
 @dataclass(frozen=True)
 class _Sample:
     """What a sample of independent units says about the mean they estimate; nan where it says nothing."""
@@ -325,12 +338,7 @@ def _class_sample(
     estimate = float(numerator.sum() / size.sum())
     if n == 1:
         return _student(np.array([estimate]), level)
-    share = size / size.sum()
-    # Jackknife values, the class accuracies where size is 1: the plain linearisation lets a large class pull the
-    # estimate to itself, and its intervals cover 83 instead of 95 in 100 for 8 classes of 5 to 500 test images.
-    jackknife = (numerator - estimate * size) / size.mean() * (1 - 1 / n) / (1 - share)
-    jackknife += estimate - jackknife.mean()  # around the estimate itself
-    freedom = max(1 / float((share**2).sum()) - 1, 1.0)  # n - 1 where size is 1
+    jackknife, freedom = leave_one_out(numerator, size)
     if n < BOOTSTRAP_FROM or jackknife.std() < NO_SPREAD:
         return replace(_student(jackknife, level, freedom), estimate=estimate)
     generator = np.random.default_rng(seed)

@@ -76,7 +76,7 @@ def mix_balanced(labels: np.ndarray, *, generator: np.random.Generator, progress
     """N draws with replacement, (N,), from instance-balanced in the first epoch towards class-balanced in the last.
 
     A class is drawn with (1 - t) n / N + t / C, t = progress; then one of its images. "Progressively balanced" of Kang
-    et al. (ICLR 2020, arXiv 1910.09217, eq. 4); the soft mix-balanced sampling of BALLAD (Ma et al., arXiv 2111.14745,
+    et al. (ICLR 2020, arXiv 1910.09217); the soft mix-balanced sampling of BALLAD (Ma et al., arXiv 2111.14745,
     sec. 4.3.3), which gives no formula.
     """
     counts = np.bincount(labels)

@@ -22,6 +22,7 @@ from .base import (
     INK,
     MUTED,
     PAPER,
+    ROWS,
     Result,
     dress,
     percent,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-_BARS = ("all", *GROUP_ORDER)
 _SEED: dict[str, Any] = {"color": INK, "marker": ".", "markersize": 6, "markerfacecolor": PAPER, "linestyle": "none"}
 
 
@@ -220,7 +220,7 @@ class GroupReport(Result):
     def _draw_bars(self, ax: Axes, **artist_kw: Any) -> None:
         width = 0.72 / len(self.arms)
         for number, arm in enumerate(self.arms):
-            for place, group in enumerate(_BARS):
+            for place, group in enumerate(ROWS):
                 over, colour = arm.over_classes[group], GROUP_COLOURS.get(group, MUTED)
                 x = place + (number - (len(self.arms) - 1) / 2) * width
                 if not over.n:
@@ -240,14 +240,14 @@ class GroupReport(Result):
                     rotation=90 if len(self.arms) > 2 else 0,
                 )  # fmt: skip
         ticks = []
-        for place, group in enumerate(_BARS):
+        for place, group in enumerate(ROWS):
             classes, tested, images = self.sizes(group)
             ticks.append(f"{group}\n{tested} classes\nn = {images}")
             if not tested:
                 what = "n/a\n(0 classes)" if not classes else "n/a\n(no test\nimages)"
                 ax.text(place, 2, what, ha="center", va="bottom", color=MUTED, fontsize="small")
-        ax.set_xticks(range(len(_BARS)), ticks)
-        ax.set_xlim(-0.6, len(_BARS) - 0.4)
+        ax.set_xticks(range(len(ROWS)), ticks)
+        ax.set_xlim(-0.6, len(ROWS) - 0.4)
         ax.set_ylim(0, 110)
         ax.set_yticks(range(0, 101, 20))
         ax.set_ylabel(f"accuracy (%), {self.level:.0%} interval\nover classes")

@@ -21,7 +21,7 @@ import numpy as np
 from workbench import metrics
 from workbench.data import first_of_each
 
-from .base import GROUP_COLOURS, GROUP_ORDER, INK, MUTED, PAPER, Result, dress, percent, require_classes
+from .base import GROUP_COLOURS, GROUP_ORDER, INK, MUTED, PAPER, ROWS, Result, dress, percent, require_classes
 from .other_backgrounds import own_and_others, probabilities
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from workbench.data import LongTailDataset
     from workbench.methods import Method
 
-ROWS = ("all", *GROUP_ORDER)
 LEVEL = 0.95  # of confidence
 _EVER: dict[str, Any] = {
     "marker": "D", "color": INK, "markerfacecolor": PAPER, "linestyle": "none", "markersize": 5,

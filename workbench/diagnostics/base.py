@@ -67,12 +67,14 @@ DIAGNOSTICS = {
 }
 
 GROUP_ORDER = ("many", "medium", "few")
+ROWS = ("all", *GROUP_ORDER)  # of a table or figure by group
 GROUP_COLOURS = {"many": "#0072B2", "medium": "#009E73", "few": "#D55E00"}
 GROUP_MARKERS = {"many": "o", "medium": "s", "few": "^"}
 METHOD_COLOURS = (  # in registry order; the paper's number is a short tick in INK on the same axis
     *("#332288", "#CC6677", "#117733", "#DDCC77", "#88CCEE"),
     *("#882255", "#44AA99", "#999933", "#AA4499", "#661100"),
 )
+METHOD_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 SPLIT_LINES = {"train": "-", "test": "--"}
 SEQUENTIAL, DIVERGING, HEAT = "viridis", "RdBu_r", "inferno"
 INK, MUTED, GRID, PAPER = "#1a1a1a", "#6b6b6b", "#e6e6e6", "#ffffff"

@@ -25,11 +25,12 @@ from .arms import aligned
 from .base import (
     GROUP_COLOURS,
     GROUP_MARKERS,
-    GROUP_ORDER,
     INK,
     METHOD_COLOURS,
+    METHOD_MARKERS,
     MUTED,
     PAPER,
+    ROWS,
     Result,
     caption_below,
     dress,
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-_ROWS = ("all", *GROUP_ORDER)
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 _LETTERS = 24  # of a method's name
 _FEW = 10  # images; a bin with fewer is drawn hollow
 _DEPTH = 26.0  # percent of the axis for the fullest bin, below the curves
@@ -71,7 +70,7 @@ class Calibration(Result):
     @property
     def views(self) -> tuple[str, ...]:  # type: ignore[override]
         """ "reliability": curves of the first method's groups; of several, one view per group; "gap": all of them."""
-        rows = tuple(g for g in _ROWS if self.table[self.methods[0], g].images) if len(self.methods) > 1 else ()
+        rows = tuple(g for g in ROWS if self.table[self.methods[0], g].images) if len(self.methods) > 1 else ()
         return ("reliability", *rows, "gap")
 
     def __str__(self) -> str:
@@ -84,7 +83,7 @@ class Calibration(Result):
             lines += [
                 f"  {group:<7}{self.table[method, group].classes} classes, n = {self.table[method, group].images}  "
                 f"{self.table[method, group]}"
-                for group in _ROWS
+                for group in ROWS
             ]
         if any(row.images and row.gap.too_small for row in self.table.values()):
             lines.append(f"† fewer than {metrics.TRUSTED_FROM} classes: do not lean on this interval")
@@ -122,10 +121,12 @@ class Calibration(Result):
     def _draw_curves(self, ax: Axes, view: str, **artist_kw: Any) -> None:
         first = self.methods[0]
         if view == "reliability":
-            lines = [(first, g, GROUP_COLOURS.get(g, INK), GROUP_MARKERS.get(g, "D")) for g in _ROWS]
+            lines = [(first, g, GROUP_COLOURS.get(g, INK), GROUP_MARKERS.get(g, "D")) for g in ROWS]
         else:
-            palette, shapes = len(METHOD_COLOURS), len(_MARKERS)
-            lines = [(m, view, METHOD_COLOURS[i % palette], _MARKERS[i % shapes]) for i, m in enumerate(self.methods)]
+            palette, shapes = len(METHOD_COLOURS), len(METHOD_MARKERS)
+            lines = [
+                (m, view, METHOD_COLOURS[i % palette], METHOD_MARKERS[i % shapes]) for i, m in enumerate(self.methods)
+            ]
         lines = [line for line in lines if self.table[line[0], line[1]].images]
         shares = {line: self.table[line[0], line[1]].bin_images / self.table[line[0], line[1]].images for line in lines}
         top = max(share.max() for share in shares.values())
@@ -164,11 +165,11 @@ class Calibration(Result):
     def _draw_gaps(self, ax: Axes, view: str, **artist_kw: Any) -> None:
         shifts = np.linspace(0.28, -0.28, len(self.methods)) if len(self.methods) > 1 else [0.0]
         for i, (method, shift) in enumerate(zip(self.methods, shifts, strict=True)):
-            for place, group in enumerate(reversed(_ROWS)):
+            for place, group in enumerate(reversed(ROWS)):
                 row = self.table[method, group]
                 alone = len(self.methods) == 1
                 colour = GROUP_COLOURS.get(group, INK) if alone else METHOD_COLOURS[i % len(METHOD_COLOURS)]
-                marker = GROUP_MARKERS.get(group, "D") if alone else _MARKERS[i % len(_MARKERS)]
+                marker = GROUP_MARKERS.get(group, "D") if alone else METHOD_MARKERS[i % len(METHOD_MARKERS)]
                 style: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": "none", "markersize": 6}
                 if not alone and not place:
                     style["label"] = plain(method, _LETTERS)
@@ -185,12 +186,12 @@ class Calibration(Result):
         ax.axvline(0, color=INK, linewidth=0.8)
         low, high = ax.get_xlim()
         ax.set_xlim(min(low, -1), max(high, 1))
-        sizes = {group: self.table[self.methods[0], group] for group in reversed(_ROWS)}
+        sizes = {group: self.table[self.methods[0], group] for group in reversed(ROWS)}
         marks = {g: "†" if row.images and row.gap.too_small else "" for g, row in sizes.items()}
         ax.set_yticks(
-            range(len(_ROWS)), [f"{g}, {row.classes} classes{marks[g]}\nn = {row.images}" for g, row in sizes.items()]
+            range(len(ROWS)), [f"{g}, {row.classes} classes{marks[g]}\nn = {row.images}" for g, row in sizes.items()]
         )
-        ax.set_ylim(-0.6, len(_ROWS) - 0.4)
+        ax.set_ylim(-0.6, len(ROWS) - 0.4)
         ax.tick_params(axis="y", length=0)
         ax.set_xlabel("confidence minus accuracy (points)")
         dress(ax, grid="x")
@@ -249,7 +250,7 @@ def calibration(
         table={
             (name, group): group_reliability(one, group, **options)  # type: ignore[arg-type]
             for name, one in given.items()
-            for group in _ROWS
+            for group in ROWS
         },
         bins=bins,
         binning=binning,

@@ -21,6 +21,7 @@ from .base import (
     GROUP_ORDER,
     INK,
     MUTED,
+    ROWS,
     SEQUENTIAL,
     Result,
     caption_below,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
     from workbench.features import Features
 
-_ROWS = ("all", *GROUP_ORDER)
 _OUTSIDE = "#d9d9d9"  # lighter than MUTED: what is lost recedes
 
 
@@ -153,8 +153,8 @@ class CandidateConfusion(Result):
     def _draw(self, ax: Axes, view: str, **artist_kw: Any) -> None:
         (self._draw_ranks if view == "rank" else self._draw_changes)(ax, **artist_kw)
         ax.set_yticks(
-            range(len(_ROWS)),
-            [f"{g}, {self.table[g].classes} classes\nn = {self.table[g].images}" for g in reversed(_ROWS)],
+            range(len(ROWS)),
+            [f"{g}, {self.table[g].classes} classes\nn = {self.table[g].images}" for g in reversed(ROWS)],
         )
         ax.tick_params(axis="y", length=0)
         dress(ax, grid="x")
@@ -166,12 +166,12 @@ class CandidateConfusion(Result):
 
         K = self.num_candidates
         colours = [*colormaps[SEQUENTIAL](np.linspace(0.1, 0.95, K)), _OUTSIDE]
-        shares = 100 * np.stack([self.shares[group] for group in reversed(_ROWS)])  # (4, K + 1)
+        shares = 100 * np.stack([self.shares[group] for group in reversed(ROWS)])  # (4, K + 1)
         left = np.cumsum(shares, 1) - shares
         for place, colour in enumerate(colours):
             label = str(place + 1) if place < K else "no candidate"
             style: dict[str, Any] = {"left": left[:, place], "height": 0.62, "color": [colour], "label": label}
-            ax.barh(range(len(_ROWS)), np.nan_to_num(shares[:, place]), **(style | artist_kw))
+            ax.barh(range(len(ROWS)), np.nan_to_num(shares[:, place]), **(style | artist_kw))
             light = place == K or place > 0.6 * K
             for row, share in enumerate(shares[:, place]):
                 if share >= 6:
@@ -186,7 +186,7 @@ class CandidateConfusion(Result):
     def _draw_changes(self, ax: Axes, **artist_kw: Any) -> None:
         from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-        for place, group in enumerate(reversed(_ROWS)):
+        for place, group in enumerate(reversed(ROWS)):
             row, colour = self.table[group], GROUP_COLOURS.get(group, MUTED)
             style = {"edgecolor": colour, "linewidth": 1.2, "height": 0.6}
             ax.barh(place, row.fixed, **(style | {"color": colour} | artist_kw))
@@ -247,7 +247,7 @@ def candidate_confusion(
     given_inside = by_group(predicted == labels, inside)
     places = [by_group(ranks == place) for place in (*range(1, K + 1), 0)]
     table = {}
-    for group in _ROWS:
+    for group in ROWS:
         members = np.isin(of_image, GROUP_ORDER if group == "all" else [group])
         right_before, right_after = (before == labels) & members, (predicted == labels) & members
         table[group] = Reranking(
@@ -271,7 +271,7 @@ def candidate_confusion(
         before=before,
         predicted=predicted,
         labels=labels,
-        shares={group: np.array([share[group] for share in places]) for group in _ROWS},
+        shares={group: np.array([share[group] for share in places]) for group in ROWS},
         table=table,
         pairs=_pairs(predicted[inside], labels[inside], pairs),
         strangers=int((~(candidates == predicted[:, None]).any(1)).sum()),

@@ -22,6 +22,7 @@ from .base import (
     GROUP_ORDER,
     INK,
     MUTED,
+    ROWS,
     TEXT_WIDTH,
     Result,
     dress,
@@ -29,6 +30,7 @@ from .base import (
     plain,
     same_classes,
 )
+from .thumbnails import rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from workbench.features import Features
 
 KINDS = {"fixed": "wrong to right", "broken": "right to wrong"}
-_ROWS = ("all", *GROUP_ORDER)
 _COLUMNS = 4  # of a gallery
 _LETTERS = 25  # of a class name under a thumbnail of 1/4 text width
 _THUMBNAIL = 256  # pixels of the longer side; what is drawn is smaller
@@ -158,7 +159,7 @@ class Changes(Result):
         from matplotlib.ticker import FuncFormatter, MaxNLocator
 
         ticks = []
-        for place, group in enumerate(reversed(_ROWS)):
+        for place, group in enumerate(reversed(ROWS)):
             flow, colour = self.flows[group], GROUP_COLOURS.get(group, MUTED)
             ticks.append(f"{group}, {flow.classes} classes\nn = {flow.images}")
             style = {"edgecolor": colour, "linewidth": 1.2, "height": 0.6}
@@ -179,7 +180,7 @@ class Changes(Result):
         ax.set_xlim(-reach, reach)
         ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{abs(value):g}"))
-        ax.set_yticks(range(len(_ROWS)), ticks)
+        ax.set_yticks(range(len(ROWS)), ticks)
         ax.tick_params(axis="y", length=0)
         ax.set_xlabel(f"images, from {plain(self.arms[0], 32)} to {plain(self.arms[1], 32)}", parse_math=False)
         handles = [
@@ -208,14 +209,8 @@ class Changes(Result):
         rows = self.rows(kind, group)
         if count < 1:
             raise ValueError(f"count={count}: a gallery shows at least one image.")
-        where = {name: index for index, name in enumerate(dataset.ids)}
-        missing = [name for name in self.image_ids[rows[:count]] if name not in where]
-        if missing:
-            raise ValueError(
-                f"{len(missing)} of these images are not in the data set's split {dataset.split!r} (e.g. "
-                f"{str(missing[0])!r}); pass the LongTailDataset whose images the features were extracted from."
-            )
         shown = rows[:count]
+        places = rows_of(dataset, self.image_ids[shown])
         lines, columns = max(1, math.ceil(len(shown) / _COLUMNS)), _COLUMNS
         with figure_style():
             figure = plt.figure(figsize=(TEXT_WIDTH * 1.2, 0.75 + 1.95 * lines if len(shown) else 1.0))
@@ -224,9 +219,9 @@ class Changes(Result):
                 images = "image" if group is None else f"{group}-shot image"
                 figure.text(0.5, 0.5, f"No {images} changed from {KINDS[kind]}.", ha="center", va="center", color=MUTED)
                 return figure
-            for place, row in enumerate(shown):
+            for place, (row, where) in enumerate(zip(shown, places, strict=True)):
                 ax = figure.add_subplot(lines, columns, place + 1)
-                image = dataset.image(where[self.image_ids[row]])
+                image = dataset.image(where)
                 image.thumbnail((_THUMBNAIL, _THUMBNAIL))
                 ax.imshow(np.asarray(image))
                 ax.set_xticks([])
@@ -282,7 +277,7 @@ def changes(before: Features, after: Features, *, names: tuple[str, str] = ("bef
     groups = np.asarray(classes.groups)
     of_image = groups[before.labels]
     flows = {}
-    for group in _ROWS:
+    for group in ROWS:
         inside = np.isin(of_image, GROUP_ORDER if group == "all" else [group])
         fixed, broken = (int((right[a] & ~right[b] & inside).sum()) for a, b in ((1, 0), (0, 1)))
         flows[group] = Flow(

@@ -19,13 +19,25 @@ from workbench import metrics
 from workbench.features import Features
 
 from .arms import Arm, aligned, arm_of
-from .base import GROUP_ORDER, INK, METHOD_COLOURS, MUTED, Result, caption_below, dress, percent, plain, same_classes
+from .base import (
+    GROUP_ORDER,
+    INK,
+    METHOD_COLOURS,
+    METHOD_MARKERS,
+    MUTED,
+    ROWS,
+    Result,
+    caption_below,
+    dress,
+    percent,
+    plain,
+    same_classes,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 _LARGEST = 32.0  # points: diameter of the largest bubble
 _LETTERS = 20  # of a method's name in the legend
 
@@ -61,7 +73,7 @@ class CostAgainstAccuracy(Result):
         small = False
         for arm, count in zip(self.arms, self.parameters, strict=True):
             cells = []
-            for group in ("all", *GROUP_ORDER):
+            for group in ROWS:
                 over = arm.over_classes[group]
                 mark = "*" if over.too_small and over.n else ""
                 small |= bool(mark)
@@ -250,7 +262,7 @@ def _round_totals(largest: int) -> list[int]:
 
 
 def _marker(number: int) -> str:
-    return _MARKERS[(number + number // 10) % 10]  # beyond 10 arms a colour comes again with another marker
+    return METHOD_MARKERS[(number + number // 10) % 10]  # beyond 10 arms a colour comes again with another marker
 
 
 def _seeds(arm: Arm) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 
 from .base import INK, MUTED, TEXT_WIDTH, Result, plain
 from .candidates import candidates_of
+from .thumbnails import rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -286,14 +287,7 @@ def _matches(features: Features, candidates: np.ndarray, weights: np.ndarray) ->
 
 
 def _pictures(images: LongTailDataset, ids: np.ndarray) -> tuple[np.ndarray, ...]:
-    where = {name: row for row, name in enumerate(images.ids)}
-    missing = [name for name in ids if name not in where]
-    if missing:
-        raise ValueError(
-            f"{len(missing)} of these images are not in the data set's split {images.split!r} (e.g. "
-            f"{str(missing[0])!r}); pass the LongTailDataset whose images the features were extracted from."
-        )
-    found = [images.image(where[name]) for name in ids]
+    found = [images.image(row) for row in rows_of(images, ids)]
     for image in found:
         image.thumbnail((256, 256))
     return tuple(np.asarray(image) for image in found)

@@ -26,6 +26,7 @@ from .base import (
     GROUP_MARKERS,
     GROUP_ORDER,
     INK,
+    ROWS,
     Result,
     caption_below,
     dress,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from workbench.data.manifest import Classes
 
 GOOD, BAD = "good", "bad"
-_ROWS = ("all", *GROUP_ORDER)
 _EQUAL = 1e-5  # of relative weights: below it two means are a tie; float32 weights are no more exact
 
 
@@ -104,11 +104,11 @@ class DescriptionWeights(Result):
     def __str__(self) -> str:
         lines = [
             f"weight relative to uniform, mean over classes [{self.level:.0%}]; groups: {self.rule}",
-            f"{'kind':<16}{'number':>7}  " + "".join(f"{group:<22}" for group in _ROWS),
+            f"{'kind':<16}{'number':>7}  " + "".join(f"{group:<22}" for group in ROWS),
         ]
         for kind in (*self.kinds, *([BAD] if len(self.kinds) > 2 else [])):
             number = self.number.get(kind, sum(n for k, n in self.number.items() if k != GOOD))
-            cells = "".join(f"{_cell(self.mean(kind, group)):<22}" for group in _ROWS)
+            cells = "".join(f"{_cell(self.mean(kind, group)):<22}" for group in ROWS)
             lines.append(f"{plain(kind, 15):<16}{number:>7}  {cells}")
         lines += [f"{group}: {test}" for group, test in self.signs.items()]
         lines.append("the sign test takes classes as independent; a bad description is one of any kind but good")
@@ -140,7 +140,7 @@ class DescriptionWeights(Result):
         caption_below(ax, str(self.signs["all"]).replace(", sign", ",\nsign"))
 
     def _draw_kinds(self, ax: Axes, **artist_kw: Any) -> None:
-        shown = [group for group in _ROWS if any(self.from_uniform[kind, group].n for kind in self.kinds)]
+        shown = [group for group in ROWS if any(self.from_uniform[kind, group].n for kind in self.kinds)]
         for place, group in enumerate(shown):
             x = np.arange(len(self.kinds)) + 0.17 * (place - (len(shown) - 1) / 2)
             middle, low, high = np.array([self.mean(kind, group) for kind in self.kinds]).T
@@ -209,7 +209,7 @@ def description_weights(
     bad = np.array([np.mean(values) if values else np.nan for values in rest])
     good, groups = by_class[:, 0], np.asarray(classes.groups)
     columns = dict(zip(order, by_class.T, strict=True)) | {BAD: bad}
-    members = {group: np.isin(groups, GROUP_ORDER if group == "all" else [group]) for group in _ROWS}
+    members = {group: np.isin(groups, GROUP_ORDER if group == "all" else [group]) for group in ROWS}
     options: dict[str, Any] = {"level": level, "seed": seed}
     about = "mean relative weight of such descriptions minus 1, over classes like these"
     return DescriptionWeights(

@@ -29,6 +29,7 @@ from .base import (
     GROUP_MARKERS,
     GROUP_ORDER,
     INK,
+    ROWS,
     Result,
     caption_below,
     dress,
@@ -40,8 +41,6 @@ from .base import (
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-
-_ROWS = ("all", *GROUP_ORDER)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,7 +70,7 @@ class ExpansionCurve(Result):
         lines = [f"accuracy in % by expansion in pixels, 0: no ensemble{f'; groups: {self.rule}' * bool(self.rule)}"]
         for i, e in enumerate(self.expansions):
             cells = "  ".join(
-                f"{g} {percent(self.accuracy[g][i])}" for g in _ROWS if np.isfinite(self.accuracy[g]).any()
+                f"{g} {percent(self.accuracy[g][i])}" for g in ROWS if np.isfinite(self.accuracy[g]).any()
             )
             gain = self.gains.get("all", {}).get(int(e))
             note = "" if gain is None else f"  gain {percent(gain.estimate, gain.low, gain.high, sign=True)}"
@@ -97,7 +96,7 @@ class ExpansionCurve(Result):
 
     def _draw(self, ax: Axes, view: str, **artist_kw: Any) -> None:
         span = min(4, *np.diff(self.expansions)) if len(self.expansions) > 1 else 1
-        for place, group in enumerate(_ROWS):
+        for place, group in enumerate(ROWS):
             colour, marker = GROUP_COLOURS.get(group, INK), GROUP_MARKERS.get(group, "D")
             values, x = self.accuracy[group], self.expansions.astype(float)
             label = f"{group} ({self.sizes[group][0]} classes)" if self.sizes[group][1] else group
@@ -175,7 +174,7 @@ def expansion_curve(
         if values.min() < 0 or values.max() > 1:
             raise ValueError(f"accuracies run from {values.min():g} to {values.max():g}; they lie in [0, 1].")
         nothing = {group: np.full(len(values), math.nan) for group in GROUP_ORDER}
-        sizes = dict.fromkeys(_ROWS, (0, 0))
+        sizes = dict.fromkeys(ROWS, (0, 0))
         return ExpansionCurve(
             **shared, sources=(), accuracy={"all": values} | nothing, gains={}, sizes=sizes, seeds=1, rule=""
         )
@@ -188,17 +187,17 @@ def expansion_curve(
     gains: dict[str, dict[int, metrics.Difference]] = {}
     if 0 in predicted:
         options: dict[str, Any] = {"level": level, "seed": seed}
-        for group in _ROWS:
+        for group in ROWS:
             gains[group] = {
                 e: metrics.paired_difference(p, predicted[0], labels, groups, group=group, **options)
                 for e, p in predicted.items()
                 if e > 0
             }
-    inside = {group: np.isin(groups, GROUP_ORDER if group == "all" else [group])[labels] for group in _ROWS}
+    inside = {group: np.isin(groups, GROUP_ORDER if group == "all" else [group])[labels] for group in ROWS}
     return ExpansionCurve(
         **shared,
         sources=tuple(one.source for seeds in several.values() for one in seeds),
-        accuracy={g: np.array([np.mean([one[g] for one in found[e]]) for e in expansions]) for g in _ROWS},
+        accuracy={g: np.array([np.mean([one[g] for one in found[e]]) for e in expansions]) for g in ROWS},
         gains=gains,
         sizes={group: (len(np.unique(labels[rows])), int(rows.sum())) for group, rows in inside.items()},
         seeds=len(several[expansions[0]]),

@@ -340,9 +340,7 @@ def _student(differences: np.ndarray, sizes: np.ndarray, level: float) -> tuple[
     if n < 2:
         return math.nan, math.nan, "none: fewer than two classes"
     estimate = float(np.average(differences, weights=sizes))
-    share = sizes / sizes.sum()
-    jackknife = (differences - estimate) * sizes / sizes.mean() * (1 - 1 / n) / (1 - share)
-    freedom = max(1 / float((share**2).sum()) - 1, 1.0)  # n - 1 where all classes have as many images
+    jackknife, freedom = metrics.leave_one_out(differences * sizes, sizes)
     half = float(special.stdtrit(freedom, 0.5 + level / 2)) * float(jackknife.std(ddof=1)) / math.sqrt(n)
     return estimate - half, estimate + half, "Student t"
 

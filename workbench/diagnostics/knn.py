@@ -17,7 +17,7 @@ import numpy as np
 
 from workbench import metrics
 
-from .base import GROUP_COLOURS, GROUP_MARKERS, GROUP_ORDER, INK, Result, dress, percent, same_classes
+from .base import GROUP_COLOURS, GROUP_MARKERS, GROUP_ORDER, INK, ROWS, Result, dress, percent, same_classes
 from .neighbours import METRICS, majority, metric_space, nearest_mean, nearest_neighbours
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class KnnAccuracy(Result):
         if len(self.absent):
             lines.append(f"{len(self.absent)} classes have no image in the bank and are never predicted")
         for (bank, rule), values in self.table.items():
-            cells = "  ".join(f"{group} {percent(values[group])}" for group in ("all", *GROUP_ORDER))
+            cells = "  ".join(f"{group} {percent(values[group])}" for group in ROWS)
             lines.append(f"{bank:<12} {rule if isinstance(rule, str) else f'k = {rule}':<13} {cells}")
         return "\n".join(lines)
 
@@ -102,11 +102,11 @@ class KnnAccuracy(Result):
     def _draw(self, ax: Axes, view: str, **artist_kw: Any) -> None:
         rules = list(dict.fromkeys(rule for _, rule in self.table))
         places = np.arange(len(rules), dtype=float)
-        for group in ("all", *GROUP_ORDER):
+        for group in ROWS:
             if not self.group_sizes[group][0]:
                 continue
             colour, marker = GROUP_COLOURS.get(group, INK), GROUP_MARKERS.get(group, "D")
-            shift = 0.18 * (("all", *GROUP_ORDER).index(group) - 1.5)
+            shift = 0.18 * (ROWS.index(group) - 1.5)
             for bank, fill in (("long-tailed", colour), ("matched", "none")):
                 values = [100 * self.table[bank, rule][group] for rule in rules]
                 style = {"marker": marker, "linestyle": "none", "color": colour, "markerfacecolor": fill}

@@ -23,6 +23,7 @@ from .base import (
     INK,
     PAPER,
     RASTER_FROM,
+    ROWS,
     Result,
     caption_below,
     dress,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
     from workbench.data.manifest import Classes
 
-_ROWS = ("all", *GROUP_ORDER)
 _PAIRS = ("matched", "unmatched")
 
 
@@ -84,7 +84,7 @@ class ModalityGap(Result):
 
     def __str__(self) -> str:
         lines = [self.caption("cosines"), f"cosines, mean over classes [{self.level:.0%}]; groups: {self.rule}"]
-        for group in _ROWS:
+        for group in ROWS:
             classes, images = self.sizes(group)
             cells = [f"{kind} {_cell(self.cosines[kind, group])}" for kind in _PAIRS]
             cells.append(f"matched minus unmatched {_cell(self.margin[group])}")
@@ -96,7 +96,7 @@ class ModalityGap(Result):
         import pandas as pd
 
         rows: list[dict[str, Any]] = []
-        for group in _ROWS:
+        for group in ROWS:
             classes, images = self.sizes(group)
             row = {"kind": "group", "group": group, "classes": classes, "images": images, "gap": self.gap[group]}
             for kind in _PAIRS:
@@ -161,7 +161,7 @@ class ModalityGap(Result):
 
     def _draw_cosines(self, ax: Axes, **artist_kw: Any) -> None:
         ticks = []
-        for place, group in enumerate(_ROWS):
+        for place, group in enumerate(ROWS):
             colour = GROUP_COLOURS.get(group, INK)
             for kind, shift in zip(_PAIRS, (-0.12, 0.12), strict=True):
                 found = self.cosines[kind, group]
@@ -173,8 +173,8 @@ class ModalityGap(Result):
             ticks.append(f"{group}\n{classes} classes\nn = {images}")
         for kind, face in zip(_PAIRS, (INK, PAPER), strict=True):
             ax.plot([], [], "o", color=INK, markerfacecolor=face, label=kind)
-        ax.set_xticks(range(len(_ROWS)), ticks)
-        ax.set_xlim(-0.5, len(_ROWS) - 0.5)
+        ax.set_xticks(range(len(ROWS)), ticks)
+        ax.set_xlim(-0.5, len(ROWS) - 0.5)
         ax.set_ylabel(f"cosine of image and text\n(mean over classes) [{self.level:.0%}]")
         ax.set_xlabel("shot group")
         dress(ax)
@@ -235,7 +235,7 @@ def modality_gap(
     others = (x @ t.sum(0) - own) / (C - 1) if C > 1 else np.full(len(x), np.nan)
     apart = over_classes(x) - t  # (C, E)
     matched, unmatched = over_classes(own), over_classes(others)
-    members = {group: np.isin(groups, GROUP_ORDER if group == "all" else [group]) & (sizes > 0) for group in _ROWS}
+    members = {group: np.isin(groups, GROUP_ORDER if group == "all" else [group]) & (sizes > 0) for group in ROWS}
     nothing, zero = np.full(x.shape[1], np.nan), np.zeros(C)
     options: dict[str, Any] = {"level": level, "seed": seed}
     image_points, text_points, variance = _plane(x, t, labels)

@@ -21,6 +21,7 @@ from .base import (
     GROUP_MARKERS,
     GROUP_ORDER,
     METHOD_COLOURS,
+    METHOD_MARKERS,
     RASTER_FROM,
     SEQUENTIAL,
     TEXT_WIDTH,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 SEPARATE = ("class", "cluster")
 _NAMES = {"lda": "LDA", "pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 _TURNS = 8
 _RIGHT, _WRONG = METHOD_COLOURS[4], METHOD_COLOURS[5]
 
@@ -177,7 +177,9 @@ class Projection(Result):
         else:
             of_set = {"cluster": self.clusters, "data set": self.datasets, "method": self.methods}[view]
             names, of_row = list(dict.fromkeys(of_set)), np.array(of_set, dtype=object)[self.of_set]
-        looks = [{"color": METHOD_COLOURS[i % 10], "marker": _MARKERS[(i + i // 10) % 10]} for i in range(len(names))]
+        looks = [
+            {"color": METHOD_COLOURS[i % 10], "marker": METHOD_MARKERS[(i + i // 10) % 10]} for i in range(len(names))
+        ]
         return [(name, of_row == name, look) for name, look in zip(names, looks, strict=True)]
 
     def _label(self, ax: Axes) -> None:

@@ -25,6 +25,7 @@ from .base import (
     GROUP_MARKERS,
     GROUP_ORDER,
     INK,
+    ROWS,
     Result,
     caption_below,
     dress,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from workbench.data import LongTailDataset
     from workbench.methods import Method
 
-ROWS = ("all", *GROUP_ORDER)
 LEVEL = 0.95
 _PLACES = {"all": -0.3, "many": -0.1, "medium": 0.1, "few": 0.3}  # of a prompt's four points
 _BARS = {"many": -0.25, "medium": 0.0, "few": 0.25}

@@ -170,10 +170,7 @@ def _class_interval(
     n, estimate, stretch = len(size), _mean(values, weight), 1.0
     of_class = np.full(n, estimate)
     if n > 1:
-        share = size / size.sum()
-        of_class = (total - estimate * size) / size.mean() * (1 - 1 / n) / (1 - share)
-        of_class += estimate - of_class.mean()  # around the estimate itself
-        freedom = max(1 / float((share**2).sum()) - 1, 1.0)  # n - 1 where classes weigh the same
+        of_class, freedom = metrics.leave_one_out(total, size)
         stretch = float(special.stdtrit(freedom, 0.5 + level / 2) / special.stdtrit(n - 1, 0.5 + level / 2))
     what = f"{what} over classes like these, for this trained model"
     found = metrics.paired_values(of_class, np.zeros(n), estimand=what, level=level, seed=seed)

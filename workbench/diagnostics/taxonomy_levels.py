@@ -21,7 +21,18 @@ import numpy as np
 
 from workbench import metrics
 
-from .base import GROUP_ORDER, INK, METHOD_COLOURS, MUTED, Result, caption_below, dress, legend_beside, percent, plain
+from .base import (
+    INK,
+    METHOD_COLOURS,
+    MUTED,
+    ROWS,
+    Result,
+    caption_below,
+    dress,
+    legend_beside,
+    percent,
+    plain,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,9 +192,7 @@ def taxonomy_levels(
         right = nodes == chosen[level][labels]
         # some other class stands for "wrong": what counts here is the class of the image and whether it is right
         stands = np.where(right, labels, (labels + 1) % len(classes))
-        table[rule, level] = {
-            group: metrics.group_interval(stands, labels, groups, group, seed=seed) for group in ("all", *GROUP_ORDER)
-        }
+        table[rule, level] = {group: metrics.group_interval(stands, labels, groups, group, seed=seed) for group in ROWS}
     return TaxonomyLevels(
         arguments={
             "names": None if names is None else {level: list(some) for level, some in names.items()},

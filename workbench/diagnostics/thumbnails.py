@@ -1,4 +1,4 @@
-"""Small square pictures of images named by their ids, and the sheet that a result draws from them."""
+"""Images named by their ids: where a data set has them, small square pictures, the sheet that a result draws."""
 
 from __future__ import annotations
 
@@ -21,16 +21,9 @@ def thumbnails(dataset: LongTailDataset, ids: Sequence[str] | np.ndarray) -> np.
     Raises:
         ValueError: ids that the data set's split does not hold.
     """
-    where = {name: index for index, name in enumerate(dataset.ids)}
-    missing = [name for name in ids if name not in where]
-    if missing:
-        raise ValueError(
-            f"{len(missing)} of these images are not in the data set's split {dataset.split!r} (e.g. "
-            f"{str(missing[0])!r}); pass the LongTailDataset whose images the features were extracted from."
-        )
     pictures = np.full((len(ids), SIDE, SIDE, 3), 255, dtype=np.uint8)
-    for place, name in enumerate(ids):
-        image = dataset.image(where[name])
+    for place, row in enumerate(rows_of(dataset, ids)):
+        image = dataset.image(row)
         scale = SIDE / max(image.size)
         width, height = (max(1, round(scale * side)) for side in image.size)
         # enlarged pixels stay visible as such: a thumbnail promises no detail that the image lacks
@@ -38,6 +31,18 @@ def thumbnails(dataset: LongTailDataset, ids: Sequence[str] | np.ndarray) -> np.
         top, left = (SIDE - height) // 2, (SIDE - width) // 2
         pictures[place, top : top + height, left : left + width] = np.asarray(small)
     return pictures
+
+
+def rows_of(dataset: LongTailDataset, ids: Sequence[str] | np.ndarray) -> list[int]:
+    """Where the images of these ids stand in a data set; ValueError for ids that its split does not hold."""
+    where = {name: index for index, name in enumerate(dataset.ids)}
+    missing = [name for name in ids if name not in where]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of these images are not in the data set's split {dataset.split!r} (e.g. "
+            f"{str(missing[0])!r}); pass the LongTailDataset whose images the features were extracted from."
+        )
+    return [where[name] for name in ids]
 
 
 def place_on(sheet: np.ndarray, picture: np.ndarray, top: int, left: int) -> None:

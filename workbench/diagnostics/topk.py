@@ -27,7 +27,9 @@ from .base import (
     GROUP_ORDER,
     INK,
     METHOD_COLOURS,
+    METHOD_MARKERS,
     PAPER,
+    ROWS,
     Result,
     caption_below,
     dress,
@@ -42,8 +44,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-_ROWS = ("all", *GROUP_ORDER)
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 _LETTERS = 24  # of a method's name in the legend
 
 
@@ -70,7 +70,7 @@ class TopK(Result):
     @property
     def views(self) -> tuple[str, ...]:  # type: ignore[override]
         """ "groups": the first method's groups; of several methods one view per group, a line per method."""
-        several = tuple(group for group in _ROWS if self.sizes[group][0]) if len(self.methods) > 1 else ()
+        several = tuple(group for group in ROWS if self.sizes[group][0]) if len(self.methods) > 1 else ()
         return (*several, "groups")
 
     def accuracy(self, method: str, group: str = "all") -> np.ndarray:
@@ -84,14 +84,14 @@ class TopK(Result):
             f"groups: {self.rule}"
         ]
         for method in self.methods:
-            for group in _ROWS:
+            for group in ROWS:
                 found = [self.curves[method, group][k - 1] for k in shown]
                 cells = "  ".join(
                     f"k={k} {percent(one.estimate, one.low, one.high)}" for k, one in zip(shown, found, strict=True)
                 )
                 lines.append(f"{plain(method, _LETTERS):<{_LETTERS}} {group:<6} {cells}")
             if method in self.num_candidates:
-                cells = "  ".join(f"{g} {percent(self.candidates[method, g].estimate)}" for g in _ROWS)
+                cells = "  ".join(f"{g} {percent(self.candidates[method, g].estimate)}" for g in ROWS)
                 lines.append(f"  among its {self.num_candidates[method]} candidates: {cells}")
             if self.tied[method]:
                 lines.append(
@@ -137,13 +137,13 @@ class TopK(Result):
         if view == "groups":
             lines = [
                 (self.methods[0], group, GROUP_COLOURS.get(group, INK), GROUP_MARKERS.get(group, "D"))
-                for group in _ROWS
+                for group in ROWS
                 if self.sizes[group][0]
             ]
             names = [f"{group} ({self.sizes[group][0]})" for _, group, _, _ in lines]
         else:
             lines = [
-                (method, view, METHOD_COLOURS[i % len(METHOD_COLOURS)], _MARKERS[i % len(_MARKERS)])
+                (method, view, METHOD_COLOURS[i % len(METHOD_COLOURS)], METHOD_MARKERS[i % len(METHOD_MARKERS)])
                 for i, method in enumerate(self.methods)
             ]
             names = [plain(method, _LETTERS) for method in self.methods]
@@ -244,17 +244,17 @@ def topk(
         curves={
             (name, group): tuple(interval(ranks[name] <= best, one.labels, group) for best in range(1, largest + 1))
             for name, one in given.items()
-            for group in _ROWS
+            for group in ROWS
         },
         candidates={
             (name, group): interval((found == given[name].labels[:, None]).any(1), given[name].labels, group)
             for name, found in candidates.items()
-            for group in _ROWS
+            for group in ROWS
         },
         num_candidates=widths,
         ranks=ranks,
         tied=tied,
-        sizes={group: _sizes(reference, group) for group in _ROWS},
+        sizes={group: _sizes(reference, group) for group in ROWS},
         rule=str(classes.rule),
         level=level,
     )

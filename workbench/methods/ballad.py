@@ -25,7 +25,7 @@ best on val, and a text tower that is random from the start (Table 4) is `load_t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,7 +37,7 @@ from workbench.adapters.residual import ResidualLinear
 from workbench.backbones import SentenceEncoder, TextTower, class_sentences
 from workbench.backbones.text import OPENAI_SCALE
 from workbench.losses import cross_entropy
-from workbench.methods.base import Clock, Encoded, Method, Output, Stage, check_choice
+from workbench.methods.base import Clock, Encoded, Method, Output, Sentences, Stage, check_choice
 
 if TYPE_CHECKING:
     from workbench.backbones import Backbone
@@ -115,12 +115,7 @@ class BALLAD(Method):
 
     # -- text --------------------------------------------------------------------------------------------------------
 
-    def use_text(
-        self,
-        text: SentenceEncoder | None,
-        texts: Mapping[str, Sequence[str]] | None,
-        corpus: Mapping[str, Sequence[str]] | None,
-    ) -> None:
+    def use_text(self, text: SentenceEncoder | None, texts: Sentences | None, corpus: Sentences | None) -> None:
         self.text_tower = tower = self.owned_text(text)
         self.embed_classes(tower, self.config.templates)  # the errors of towers and templates that do not fit
         self.config = replace(self.config, scale=self.config.scale or tower.logit_scale)

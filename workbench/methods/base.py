@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -21,10 +22,10 @@ from workbench.methods.stages import Stage as Stage
 from workbench.methods.stages import check_choice as check_choice
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from workbench.backbones import Backbone, SentenceEncoder
     from workbench.data import Classes, LongTailDataset, Manifest, Preprocessing
+
+Sentences = Mapping[str, Sequence[str]]  # class name -> sentences
 
 METHODS = {
     "zero_shot": "workbench.methods.zero_shot:ZeroShot",
@@ -106,12 +107,7 @@ class Method(nn.Module):
     def prepare(self, train: LongTailDataset, **progress: Any) -> None:
         """Set up what needs training images before the first step (a head from class means). Called once by `fit`."""
 
-    def use_text(
-        self,
-        text: SentenceEncoder | None,
-        texts: Mapping[str, Sequence[str]] | None,
-        corpus: Mapping[str, Sequence[str]] | None,
-    ) -> None:
+    def use_text(self, text: SentenceEncoder | None, texts: Sentences | None, corpus: Sentences | None) -> None:
         """Take from a text tower what the method needs of it; ValueError where it needs one and there is none.
 
         Called once by `create_method`, not when a run is opened again: what is taken belongs into `state`, unless the
@@ -147,9 +143,7 @@ class Method(nn.Module):
             )
         return self.backbone.joint_width
 
-    def embed_classes(
-        self, text: SentenceEncoder, templates: str | None, texts: Mapping[str, Sequence[str]] | None = None
-    ) -> Tensor:
+    def embed_classes(self, text: SentenceEncoder, templates: str | None, texts: Sentences | None = None) -> Tensor:
         """Class embeddings (C, E) of unit length: `backbones.joint_embeddings` of the method's own classes."""
         return joint_embeddings(self.backbone, text, self.classes.names, templates=templates, texts=texts)
 
@@ -277,8 +271,8 @@ def create_method(
     classes: Classes,
     *,
     text: SentenceEncoder | None = None,
-    texts: Mapping[str, Sequence[str]] | None = None,
-    corpus: Mapping[str, Sequence[str]] | None = None,
+    texts: Sentences | None = None,
+    corpus: Sentences | None = None,
     warm_start: Mapping[str, Tensor] | None = None,
     seed: int = 0,
     **options: Any,

@@ -1,7 +1,7 @@
 """CoOp: the words around a class name in the sentence of CLIP are learnt vectors; everything else is frozen.
 
 Zhou et al., "Learning to Prompt for Vision-Language Models", IJCV 2022, arXiv 2109.01134, eq. 2 and 3; authors' code
-KaiyangZhou/CoOp @ 1e5ec09. Recipe: SGD 0.002, cosine over 50 epochs after one at 1e-5, batch 32, bicubic crops and
+KaiyangZhou/CoOp. Recipe: SGD 0.002, cosine over 50 epochs after one at 1e-5, batch 32, bicubic crops and
 flips; the paper trains as long on ImageNet, on smaller sets 50 to 200 epochs by the number of shots. Weight decay 5e-4
 and momentum 0.9 are the defaults of the authors' toolbox (Dassl). It trained in half precision throughout; here the
 weights are float32.
@@ -11,7 +11,6 @@ Each step encodes the sentences of all classes again, which takes more time than
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,7 +29,7 @@ from workbench.backbones import (
     token_width,
 )
 from workbench.losses import cross_entropy
-from workbench.methods.base import Clock, Encoded, Method, Output, Stage, check_choice
+from workbench.methods.base import Clock, Encoded, Method, Output, Sentences, Stage, check_choice
 
 if TYPE_CHECKING:
     from workbench.backbones import Backbone
@@ -83,12 +82,7 @@ class CoOp(Method):
 
     # -- text --------------------------------------------------------------------------------------------------------
 
-    def use_text(
-        self,
-        text: SentenceEncoder | None,
-        texts: Mapping[str, Sequence[str]] | None,
-        corpus: Mapping[str, Sequence[str]] | None,
-    ) -> None:
+    def use_text(self, text: SentenceEncoder | None, texts: Sentences | None, corpus: Sentences | None) -> None:
         tower = self.owned_text(text)
         check_joint_space(self.backbone, tower)
         config, width = self.config, token_width(tower)

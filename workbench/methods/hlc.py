@@ -18,7 +18,6 @@ descriptions as in VCD (Table 7) is this method before training with visual="non
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,14 +31,12 @@ from workbench.backbones.text import OPENAI_SCALE
 from workbench.heads import CosineHead, adjust_logits
 from workbench.losses import cross_entropy
 from workbench.methods import reranking
-from workbench.methods.base import Clock, Encoded, Method, Output, Stage, check_choice
+from workbench.methods.base import Clock, Encoded, Method, Output, Sentences, Stage, check_choice
 from workbench.methods.reranking import WEIGHTINGS, Weighting
 
 if TYPE_CHECKING:
     from workbench.backbones import Backbone
     from workbench.data import Classes, Manifest, Preprocessing
-
-Sentences = Mapping[str, Sequence[str]]  # class name -> sentences
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ which changes nothing in a cosine head but how fast it turns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,7 +28,7 @@ from workbench.backbones import SentenceEncoder, check_templates
 from workbench.data import evaluation_preprocessing, views_of
 from workbench.heads import HEADS, Head, adjust_logits, class_means, create_head, linear_probe
 from workbench.losses import COSINE_LOSSES, LOSSES, WEIGHTED_LOSSES, effective_number_weights
-from workbench.methods.base import Clock, Encoded, Method, Output, Stage, check_choice
+from workbench.methods.base import Clock, Encoded, Method, Output, Sentences, Stage, check_choice
 
 if TYPE_CHECKING:
     from workbench.backbones import Backbone
@@ -161,12 +161,7 @@ class LIFT(Method):
     def tuned(self) -> tuple[str, ...]:
         return ("head.", *self.adapters.trained)
 
-    def use_text(
-        self,
-        text: SentenceEncoder | None,
-        texts: Mapping[str, Sequence[str]] | None,
-        corpus: Mapping[str, Sequence[str]] | None,
-    ) -> None:
+    def use_text(self, text: SentenceEncoder | None, texts: Sentences | None, corpus: Sentences | None) -> None:
         """The head starts from the class embeddings, carried back to the width of the features (sec. 4.3)."""
         if self.config.initialisation is None:
             wanted = "class_mean" if text is None and self.config.templates is None else "text"

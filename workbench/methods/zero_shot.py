@@ -13,7 +13,6 @@ whose sentences agree: their mean is longer. HLC's Table 7 is about the second, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -23,7 +22,7 @@ from torch import Tensor
 
 from workbench.backbones import SentenceEncoder, check_templates, joint_embeddings
 from workbench.heads import CosineHead
-from workbench.methods.base import Encoded, Method, Output, Stage, check_choice
+from workbench.methods.base import Encoded, Method, Output, Sentences, Stage, check_choice
 
 if TYPE_CHECKING:
     from workbench.backbones import Backbone
@@ -67,12 +66,7 @@ class ZeroShot(Method):
         self.head = CosineHead(self.joint_width, len(classes), scale=scale, generator=generator)
         self.head.requires_grad_(False)
 
-    def use_text(
-        self,
-        text: SentenceEncoder | None,
-        texts: Mapping[str, Sequence[str]] | None,
-        corpus: Mapping[str, Sequence[str]] | None,
-    ) -> None:
+    def use_text(self, text: SentenceEncoder | None, texts: Sentences | None, corpus: Sentences | None) -> None:
         text = self.needed_text(text)
         scores = self.config.ensemble == "scores"
         if scores and text.names_only:

@@ -3,6 +3,8 @@
 Labels: confident learning (Northcutt, Jiang and Chuang, JAIR 2021, arXiv 1911.00068, eq. 1 to 3) from out-of-sample
 probabilities, or, for vectors without logits, the labels of the nearest neighbours. A model that was trained on the
 very images has learnt their wrong labels too and hides them: of its train features, expect fewer errors than there are.
+And a model that favours frequent classes disagrees with right labels of rare ones in the same way: on a long tail, read
+the suggestions, and the share, as what that model doubts (on toybox, whose labels are all right, a fifth of the images).
 
 Duplicates and leakage: pairs whose cosine is at least a threshold. Where none is given it follows from the data.
 Distances 1 - cosine to the nearest image are minima of many, so they follow a Weibull law (Fisher and Tippett, 1928),
@@ -56,7 +58,7 @@ class Suspicious(Result):
     images: dict[str, int]  # split -> its images
     rules: dict[str, str]  # split -> of RULES
     thresholds: dict[tuple[str, str], float]  # (kind, split) -> 1 - cosine up to which a pair is reported
-    noise: dict[str, float]  # split -> estimated share of wrong labels (confident learning), nan by neighbours
+    noise: dict[str, float]  # split -> share of labels that are wrong, or that a biased model doubts; nan by neighbours
     unjudged: dict[str, int]  # split -> images whose label cannot be judged: no other train image of their class
     in_sample: bool  # the train features are of a model that was trained on these images
     pictures: np.ndarray | None  # (F, 2, SIDE, SIDE, 3) uint8 of the findings `pictured`; None without images
@@ -82,7 +84,7 @@ class Suspicious(Result):
         for split, rule in self.rules.items():
             line = f"{split} labels by {rule.replace('_', ' ')}"
             if not math.isnan(self.noise[split]):
-                line += f": about {100 * self.noise[split]:.1f} % wrong"
+                line += f": about {100 * self.noise[split]:.1f} % wrong, or doubted by a biased model"
             lines.append(line + (f"; {self.unjudged[split]} images not judged" if self.unjudged[split] else ""))
         if self.in_sample:
             lines.append("the model was trained on these train images and hides errors among their labels")

@@ -176,8 +176,18 @@ def test_report_prints_accuracy_and_separability_and_saves_them(say: Say, copied
     assert "| all | 10 | 40 |" in out and "gamma" in out
     assert "nearest neighbours" not in out and "FLOPs" not in out
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {
-        *("groups.pdf", "groups.csv", "separability.pdf", "separability.csv")
+        *("groups.pdf", "groups.csv", "groups.tex", "separability.pdf", "separability.csv")
     }
+
+
+def test_the_group_rule_is_chosen_and_printed(say: Say, copied: Store) -> None:
+    run = copied("linear_probe")
+    code, out, _ = say("report", run.path, "--per-class", 4, "--groups", "index:2,5")
+    assert code == 0 and "many = classes [0, 2), medium = classes [2, 5), few = classes [5, 10)" in out
+    assert "| many | 2 | 8 |" in out and r"few = classes [5, 10)" in (run.path / "report" / "groups.tex").read_text()
+    code, _, err = say("report", run.path, "--groups", "oltr")
+    assert code == 1 and "choose one of gt100_lt20, gt100_le20, ge100_le20, or index:M,N" in err
+    assert say("explain", run.path / "report" / "groups.pdf", "--rerun")[1].endswith("byte for byte.\n")
 
 
 def test_bank_and_cost_are_added_on_request(say: Say, copied: Store) -> None:

@@ -263,3 +263,69 @@ def test_errors_say_what_does_not_fit() -> None:
         metrics.shot_groups(np.ones(3), many_from=20, few_to=20)
     with pytest.raises(ValueError, match="one seed at a time"):
         metrics.class_intervals(predicted[None], labels, 2)
+
+
+def test_class_means_are_those_of_scipy_and_do_not_underflow(rng: np.random.Generator) -> None:
+    accuracies = rng.uniform(0.01, 1, 50)
+    means = metrics.class_means(np.append(accuracies, np.nan))
+    assert means.n == 50 and means.worst == accuracies.min() and means.zeros == 0
+    assert means.arithmetic == pytest.approx(accuracies.mean())
+    assert means.geometric == pytest.approx(stats.gmean(accuracies))
+    assert means.harmonic == pytest.approx(stats.hmean(accuracies))
+    inaturalist = metrics.class_means(np.full(8142, 0.7))  # as a product: 0.7 ** 8142 is 0 in float64
+    assert (inaturalist.geometric, inaturalist.harmonic) == pytest.approx((0.7, 0.7))
+    tiny = metrics.class_means(np.full(10, 1e-300))
+    assert (tiny.geometric, tiny.harmonic) == pytest.approx((1e-300, 1e-300), rel=1e-9)
+
+
+def test_a_class_with_nothing_right_makes_two_means_zero_and_is_counted() -> None:
+    means = metrics.class_means(np.array([0.5, 0.0, 1.0, 0.0]))
+    assert (means.geometric, means.harmonic, means.worst, means.zeros) == (0, 0, 0, 2)
+    empty = metrics.class_means(np.array([np.nan]))
+    assert empty.n == 0 and np.isnan([empty.geometric, empty.harmonic, empty.worst]).all()
+    with pytest.raises(ValueError, match=r"class accuracies \(C,\) in \[0, 1\]"):
+        metrics.class_means(np.array([50.0, 70.0]))
+
+
+@pytest.mark.parametrize(("first_only", "second_only"), [(9, 2), (2, 9), (0, 6), (5, 5), (0, 0), (40, 61)])
+def test_mcnemar_is_the_exact_binomial_test_less_half_its_point(first_only: int, second_only: int) -> None:
+    """mid-p = p of the exact test - P(X = observed), for unequal counts (Fagerland, Lydersen and Laake, 2013)."""
+    differing = first_only + second_only
+    labels, first, second = np.zeros(differing + 30, int), np.zeros(differing + 30, int), np.zeros(differing + 30, int)
+    second[:first_only] = 1
+    first[first_only:differing] = 1
+    first[-10:] = second[-10:] = 1  # both wrong
+    found = metrics.mcnemar(first, second, labels, np.array(["many", "few"]))
+    assert (found.first_only, found.second_only, found.n) == (first_only, second_only, differing + 30)
+    assert found.estimate == pytest.approx((first_only - second_only) / found.n)
+    exact = stats.binomtest(first_only, differing, 0.5).pvalue if differing else 1.0
+    point = stats.binom.pmf(first_only, differing, 0.5) if first_only != second_only else 0.0
+    assert found.p == pytest.approx(exact - point)
+
+
+def test_mcnemar_is_about_the_images_of_a_group() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    first, second = np.array([0, 0, 0, 0, 0, 0]), np.array([1, 1, 0, 1, 0, 0])
+    groups = np.array(["many", "few"])
+    counts = {g: metrics.mcnemar(first, second, labels, groups, group=g) for g in ("all", "many", "medium", "few")}
+    assert (counts["many"].first_only, counts["many"].second_only, counts["many"].n) == (2, 0, 3)
+    assert (counts["few"].first_only, counts["few"].second_only, counts["few"].n) == (0, 1, 3)
+    assert counts["medium"].n == 0 and np.isnan(counts["medium"].p)
+    with pytest.raises(ValueError, match="give a seed each"):
+        metrics.mcnemar(first[None], second, labels, groups)
+
+
+def test_mcnemars_smallest_detectable_difference_has_a_power_of_80_percent(rng: np.random.Generator) -> None:
+    n, share = 400, 0.25
+    half = round(n * share / 2)
+    labels, groups = np.zeros(n, int), np.array(["many", "few"])
+    first, second = np.zeros(n, int), np.zeros(n, int)
+    second[:half] = 1
+    first[half : 2 * half] = 1
+    smallest = metrics.mcnemar(first, second, labels, groups).smallest_detectable
+    found = 0
+    for _ in range(1000):
+        which = rng.choice(3, n, p=[(share + smallest) / 2, (share - smallest) / 2, 1 - share])
+        one, other = np.where(which == 1, 1, 0), np.where(which == 0, 1, 0)
+        found += metrics.mcnemar(one, other, labels, groups).p < 0.05
+    assert 0.75 < found / 1000 < 0.85

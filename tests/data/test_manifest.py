@@ -220,3 +220,21 @@ def test_reading_a_manifest_needs_no_torch():
     code = "import sys, workbench.data; workbench.data.Manifest; sys.exit('torch' in sys.modules)"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+def test_classes_are_grouped_by_another_rule_and_keep_the_counts_that_decide() -> None:
+    classes = Classes(("a", "b", "c", "d"), np.array([101, 100, 20, 19]))
+    for rule, groups in {
+        "gt100_lt20": "many medium medium few", "gt100_le20": "many medium few few", "ge100_le20": "many many few few",
+        "index:1,1": "many few few few", "index:0,4": "medium medium medium medium",
+    }.items():  # fmt: skip
+        assert classes.with_rule(rule).groups.tolist() == groups.split(), rule
+    reference = Classes(classes.names, classes.counts, GroupRule(reference_counts=(500, 100, 20, 20)))
+    assert reference.with_rule("ge100_le20").groups.tolist() == ["many", "many", "few", "few"]
+    assert reference.with_rule(GroupRule()).groups.tolist() == ["many", "medium", "medium", "few"]
+    for rule, said in {
+        "100,20": "'100,20' is not known; choose one of gt100_lt20", "index:3": "is not known",
+        "index:2,9": "the 4 classes", "index:3,2": "must rise",
+    }.items():  # fmt: skip
+        with pytest.raises(ValueError, match=said):
+            classes.with_rule(rule)

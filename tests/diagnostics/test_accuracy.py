@@ -89,9 +89,82 @@ def test_images_in_another_order_are_matched_by_id(make_features: Make, rng: np.
 
 def test_the_frame_holds_groups_seeds_classes_and_differences(make_features: Make) -> None:
     frame = group_report([make_features(0), make_features(1)], compare=make_features(2)).to_frame()
-    assert frame["kind"].value_counts().to_dict() == {"group": 10, "seeds": 5, "class": 24, "difference": 5}
+    assert frame["kind"].value_counts().to_dict() == {
+        **{"group": 10, "seeds": 5, "class": 24, "mean": 6, "difference": 5}
+    }
     few = frame[(frame["kind"] == "class") & (frame["group"] == "few") & (frame["arm"] == "first")]
     assert few["train_images"].tolist() == [19, 10, 5, 2] and (few["test_images"] == 20).all()
+
+
+def test_bold_is_what_beats_every_other_arm_of_the_row(make_features: Make) -> None:
+    good, bad = np.linspace(0.95, 0.8, 12), np.full(12, 0.1)
+    arms = {
+        "good": make_features(0, skill=good),
+        "bad": make_features(1, skill=bad),
+        "worse": make_features(2, skill=bad),
+    }
+    report = group_report(arms)
+    assert report.best == {"all": "good", "mean_class": "good"}, "groups of 4 classes are too small for a bold number"
+    rows = {line.split(" | ")[0]: line for line in str(report).splitlines() if line.startswith("| ")}
+    assert rows["| all"].count("**") == 2 and "**" not in rows["| few"] + rows["| many"]
+    assert rows["| all"].split(" | ")[3].startswith("**"), "the number of the best arm"
+    assert not group_report({"one": arms["good"], "same": arms["good"], "bad": arms["bad"]}).best, "a tie has no best"
+    assert not group_report(arms["good"]).best and "**" not in str(group_report(arms["good"]))
+
+
+def test_mcnemar_is_reported_for_each_pair_of_seeds(make_features: Make) -> None:
+    first, second = [make_features(0), make_features(1)], [make_features(2), make_features(3)]
+    report = group_report(first, compare=second, names=("LIFT", "LPT"))
+    labels, groups = first[0].labels, first[0].classes.groups
+    assert [tests["few"] for tests in report.mcnemar] == [
+        metrics.mcnemar(a.predicted, b.predicted, labels, groups, group="few")
+        for a, b in zip(first, second, strict=True)
+    ]
+    assert "only LIFT has right to those only LPT has right, seed by seed:" in str(report)
+    rows = report.to_frame().query("kind == 'mcnemar'")
+    assert len(rows) == 10 and rows["arm"].unique().tolist() == [f"LIFT minus LPT, seed {n}" for n in (1, 2)]
+    assert not group_report(first, compare=second[0]).mcnemar, "one model cannot be paired with two"
+
+
+def test_other_means_of_class_accuracies_name_the_neglected(make_features: Make) -> None:
+    skill = np.full(12, 0.9)
+    skill[[3, 11]] = 0.0
+    report = group_report(make_features(0, skill=skill), names=("LIFT", ""))
+    means = report.arms[0].means
+    assert means == metrics.class_means(report.arms[0].class_accuracy) and means.zeros == 2
+    assert "LIFT geometric 0.0, harmonic 0.0, worst class 0.0 (2 of 12 classes with nothing right)" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("rule", "few", "said"),
+    [
+        ("gt100_lt20", 4, "many >= 101, few <= 19 training images"),
+        ("gt100_le20", 5, "many >= 101, few <= 20 training images"),
+        ("ge100_le20", 5, "many >= 100, few <= 20 training images"),
+        ("index:2,10", 2, "many = classes [0, 2), medium = classes [2, 10), few = classes [10, 12)"),
+    ],
+)
+def test_the_group_rule_can_be_chosen_and_is_printed(make_features: Make, rule: str, few: int, said: str) -> None:
+    counts = (500, 300, 200, 100, 80, 60, 40, 20, 19, 10, 5, 2)
+    features = make_features(counts=counts).with_rule(rule)
+    report = group_report(features)
+    assert report.sizes("few")[0] == few and said in str(report)
+    assert GroupRule.from_json(features.source["groups"]) == features.classes.rule
+
+
+def test_latex_escapes_names_and_keeps_bold_and_intervals(make_features: Make) -> None:
+    arms = {
+        r"L\input{x}_1 & 2%": make_features(0, skill=np.full(12, 0.95)),
+        "bad": make_features(1, skill=np.full(12, 0.1)),
+    }
+    text = group_report(arms).to_latex()
+    body = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()[1:]
+    assert r"L\textbackslash{}input\{x\}\_1 \& 2\%" in text and r"\input" not in text
+    columns = text[text.index("{tabular}{") + len("{tabular}{") :].partition("}")[0]
+    assert len(body) == 5 and all(line.count("&") - line.count(r"\&") == len(columns) - 1 for line in body)
+    assert body[0].startswith(r"all & 12 & 240 & \textbf{") and r"{\scriptsize [" in body[0]
+    assert r"\textdagger{}" in body[3] and r"\textbf" not in body[3]
+    assert r"many \textgreater{}= 101" in text, "the rule goes with the table"
 
 
 def test_unlike_features_are_refused(make_features: Make) -> None:

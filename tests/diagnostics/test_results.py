@@ -76,6 +76,12 @@ def result(example: Example) -> Result:
     return example.result
 
 
+def test_what_speaks_of_shot_groups_says_by_which_rule(example: Example) -> None:
+    text = str(example.result)
+    if any(re.search(rf"\b{group}\b", text) for group in ("many", "medium", "few")):
+        assert re.search(r"many (>=|=) ", text), "papers read '100 and 20' in three ways"
+
+
 def test_every_name_leads_to_a_function() -> None:
     assert list(DIAGNOSTICS) == sorted(DIAGNOSTICS)
     assert all(callable(load_diagnostic(name)) for name in DIAGNOSTICS)

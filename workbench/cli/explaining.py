@@ -198,13 +198,18 @@ def _find(source: dict[str, Any], number: int) -> Path:
     if not isinstance(run, str) or not run:
         raise ValueError(f"{about} names no run; give its file with --features.")
     folder = Path(run) / "features"
-    found = [path for path in sorted(folder.glob("*.npz")) if _source_of(path) == source]
+    found = [path for path in sorted(folder.glob("*.npz")) if _source_of(path) == _ungrouped(source)]
     if not found:
         raise ValueError(
             f"no file in {str(folder)!a} is {about} (looked at from {Path.cwd()}); give the files with "
             "--features, or make them again with `workbench extract`."
         )
     return found[0]
+
+
+def _ungrouped(source: dict[str, Any]) -> dict[str, Any]:
+    """The source of the file: a figure may have grouped its classes by another rule (`Features.with_rule`)."""
+    return {key: value for key, value in source.items() if key != "groups"}
 
 
 def _source_of(path: Path) -> Any:
@@ -219,14 +224,21 @@ def _source_of(path: Path) -> Any:
 
 
 def _load(path: Path, source: dict[str, Any], number: int) -> Features:
+    from workbench.data import GroupRule
     from workbench.features import Features
 
     features = Features.load(path)
     own = json.loads(json.dumps(features.source))
-    if own != source:
-        differing = sorted(key for key in own.keys() | source.keys() if own.get(key) != source.get(key))
+    asked = source if "groups" in own else _ungrouped(source)
+    if own != asked:
+        differing = sorted(key for key in own.keys() | asked.keys() if own.get(key) != asked.get(key))
         raise ValueError(
             f"{path} is not source {number + 1} of the figure: they differ in {', '.join(differing)!a}. Give the "
             "files in the order of the figure's sources."
         )
-    return features
+    if "groups" not in source or "groups" in own:
+        return features
+    try:
+        return features.with_rule(GroupRule.from_json(source["groups"]))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"source {number + 1} of the figure has groups that cannot be: {error}") from error

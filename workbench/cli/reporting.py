@@ -26,9 +26,9 @@ NEIGHBOURS = (1, 5, 20)
 
 REPORT = """\
 Accuracy for many-, medium- and few-shot classes with 95 % intervals, and how well the classes separate, on the test
-split. Prints the tables and saves figures and tables (.pdf, .csv). Several runs are seeds of one method; --against sets
-a second method beside it, class by class on the same images. Features are kept in RUN/features, so a second report
-takes seconds.
+split. Prints the tables and saves figures and tables (.pdf, .csv, .tex). Several runs are seeds of one method;
+--against sets a second method beside it, class by class on the same images. Features are kept in RUN/features, so a
+second report takes seconds.
 
 --data shows the same split of another data set beside it (domain shift). Its classes are those of the run by name; the
 images of others are left out and counted. --classes gives a table where one of its classes holds several of the run's:
@@ -39,6 +39,7 @@ REPORT_EXAMPLES = """\
 examples:
   workbench report runs/first
   workbench report runs/first --bank --cost              (also nearest neighbours, parameters, FLOPs, time)
+  workbench report runs/first --groups gt100_le20                    (LPT's reading of "few"; printed with every table)
   workbench report runs/lift-0 runs/lift-1 runs/lift-2 --against runs/full-0 runs/full-1 runs/full-2 --out lift-full
   workbench report runs/birds --split val --root /mnt/photos        (the images were moved since)
   workbench report runs/first --data toybox_sketch                          (domain shift)
@@ -75,6 +76,11 @@ def add_commands(commands: Any) -> None:
     )
     report.add_argument("runs", nargs="+", metavar="RUN", help="one run, or several seeds of the same method")
     report.add_argument("--against", nargs="+", default=[], metavar="RUN", help="compare with these (seeds in order)")
+    report.add_argument(
+        "--groups",
+        metavar="RULE",
+        help="gt100_lt20, gt100_le20, ge100_le20 or index:36,71; default: the data set's own",
+    )
     report.add_argument("--data", metavar="OTHER", help="also accuracy on this data set, on the same split")
     report.add_argument("--data-root", help="where the images of --data are")
     report.add_argument("--classes", metavar="MAP", help="CSV with the columns class (of --data) and run_class")
@@ -196,11 +202,14 @@ def _check_finished(run: Run) -> None:
 
 def report_runs(arguments: argparse.Namespace) -> int:
     import workbench as wb
+    from workbench.diagnostics.accuracy import GroupReport
 
     if arguments.data is None and (arguments.data_root or arguments.classes):
         arguments.usage_error("--data-root and --classes go with --data.")
     arm = [_Trained(path, arguments) for path in arguments.runs]
     other = [_Trained(path, arguments) for path in arguments.against]
+    if arguments.groups:
+        arm[0].run.classes.with_rule(arguments.groups)  # refused before anything is computed
     shift = None if arguments.data is None else Shift(arm[0].run, arguments)
 
     def seen(manifest: Manifest | None = None) -> list[list[Features]]:
@@ -208,7 +217,8 @@ def report_runs(arguments: argparse.Namespace) -> int:
         return [[each.features(arguments.split, **request)[0] for each in several] for several in (arm, other)]
 
     def groups(arms: list[list[Features]]) -> Result:
-        found, against = arms if shift is None else [[shift.asked(one) for one in several] for several in arms]
+        asked = arms if shift is None else [[shift.asked(one) for one in several] for several in arms]
+        found, against = [[_grouped(one, arguments) for one in several] for several in asked]
         return wb.group_report(found, compare=against or None, names=_names(arm, other))
 
     own = seen()
@@ -218,7 +228,7 @@ def report_runs(arguments: argparse.Namespace) -> int:
         away = f"groups-{shift.manifest.name}"
         results[away] = groups(seen(shift.manifest))
         titles = {"groups": f"{arm[0].run.config['train']['manifest']}, {arguments.split}:", away: str(shift)}
-    results["separability"] = wb.separability(own[0][0])
+    results["separability"] = wb.separability(_grouped(own[0][0], arguments))
     if arguments.bank:
         results["knn"] = _neighbours(arm[0], arguments)
     if arguments.cost:
@@ -230,7 +240,13 @@ def report_runs(arguments: argparse.Namespace) -> int:
     out = Path(arguments.out) if arguments.out else arm[0].run.path / "report"
     for name, result in results.items():
         print(f"figure and table: {result.save(out / f'{name}.pdf', overwrite=True)}")
+        if isinstance(result, GroupReport):
+            (out / f"{name}.tex").write_text(result.to_latex(), encoding="utf-8", errors="surrogateescape")
     return 0
+
+
+def _grouped(features: Features, arguments: argparse.Namespace) -> Features:
+    return features.with_rule(arguments.groups) if arguments.groups else features
 
 
 def _names(arm: list[_Trained], other: list[_Trained]) -> tuple[str, str]:
@@ -250,9 +266,10 @@ def _neighbours(trained: _Trained, arguments: argparse.Namespace) -> Result:
     import workbench as wb
 
     bank, _ = trained.features("train", views="centre")
-    queries = bank  # measured leave-one-out
+    bank = queries = _grouped(bank, arguments)  # the same object: measured leave-one-out
     if arguments.split != "train":
         queries, _ = trained.features(arguments.split, views="centre", per_class=arguments.per_class)
+        queries = _grouped(queries, arguments)
     return wb.knn_accuracy(bank, queries, k=[k for k in NEIGHBOURS if k < len(bank)])
 
 

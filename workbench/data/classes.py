@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,11 @@ import numpy as np
 from workbench.metrics import shot_groups
 
 GROUPS = ("many", "medium", "few")
+RULES = {  # the readings of "100 and 20" in published code: many from, few to, both inclusive
+    "gt100_lt20": (101, 19),  # Kang et al. (ICLR 2020), LADE, SADE, LIFT, BALLAD
+    "gt100_le20": (101, 20),  # LPT
+    "ge100_le20": (100, 20),  # OLTR, VL-LTR
+}
 
 
 def read_only(values: Any, dtype: Any) -> np.ndarray:
@@ -55,7 +60,8 @@ class GroupRule:
 
     def __str__(self) -> str:
         if self.ranges is not None:
-            return ", ".join(f"{group} = classes [{start}, {stop})" for group, (start, stop) in self.ranges.items())
+            ordered = {group: self.ranges[group] for group in GROUPS if group in self.ranges}
+            return ", ".join(f"{group} = classes [{start}, {stop})" for group, (start, stop) in ordered.items())
         basis = "training images" if self.reference_counts is None else "images in the manifest's reference counts"
         return f"many >= {self.many_from}, few <= {self.few_to} {basis}"
 
@@ -114,6 +120,32 @@ class Classes:
     def groups(self) -> np.ndarray:
         """(C,) of "many" | "medium" | "few"."""
         return self.rule.groups(self.counts)
+
+    def with_rule(self, rule: GroupRule | str) -> Classes:
+        """The same classes, grouped by another rule: one of RULES, "index:36,71" (GNM-PT), or a GroupRule.
+
+        "index:36,71" makes the first 36 classes many-shot, those up to the 71st medium-shot and the rest few-shot. The
+        counts that decide stay: reference counts of the manifest's rule, where it has some, else the training images.
+        """
+        if isinstance(rule, str):
+            rule = self._named(rule)
+        rule.groups(self.counts)  # refuses ranges and reference counts of other classes
+        return replace(self, rule=rule)
+
+    def _named(self, name: str) -> GroupRule:
+        if name in RULES:
+            many_from, few_to = RULES[name]
+            return replace(self.rule, many_from=many_from, few_to=few_to, ranges=None)
+        bounds = name.removeprefix("index:").split(",") if name.startswith("index:") else []
+        if len(bounds) != 2 or not all(bound.strip().isdecimal() for bound in bounds):
+            raise ValueError(
+                f"group rule {name!r} is not known; choose one of {', '.join(RULES)}, or index:M,N: the first M of "
+                "the classes are many-shot, those up to N medium-shot."
+            )
+        first, second = (int(bound) for bound in bounds)
+        if not 0 <= first <= second <= len(self):
+            raise ValueError(f"group rule {name!r}: its bounds must rise and not exceed the {len(self)} classes.")
+        return GroupRule(ranges={"many": (0, first), "medium": (first, second), "few": (second, len(self))})
 
     def to_json(self) -> dict[str, Any]:
         """A JSON record; `from_json` gives equal classes."""

@@ -29,6 +29,7 @@ from .base import (
     same_classes,
     scatter_by_frequency,
 )
+from .group_table import group_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +46,8 @@ class GroupReport(Result):
 
     arms: tuple[Arm, ...]
     differences: dict[str, metrics.Difference]  # key of metrics.group_accuracy; empty unless there are two arms
+    best: dict[str, str]  # key of metrics.group_accuracy -> the arm that the paired test has above every other one
+    mcnemar: tuple[dict[str, metrics.McNemar], ...]  # by key, for each pair of seeds of two arms with equally many
     names: tuple[str, ...]  # of the C classes
     counts: np.ndarray  # (C,) training images
     groups: np.ndarray  # (C,) "many" | "medium" | "few"
@@ -73,73 +76,14 @@ class GroupReport(Result):
 
     def to_markdown(self) -> str:
         """The table in percent with what its intervals mean, as Markdown."""
-        heads = ["group", "classes", "test images"]
-        for arm in self.arms:
-            heads.append(f"{arm.name}: % [{self.level:.0%} over classes]")
-            if arm.over_seeds:
-                heads.append(f"{arm.name}: [{self.level:.0%} over {arm.num_seeds} seeds]")
-        if self.differences:
-            heads += ["difference, points", "p", "could have shown"]
-        rows = [heads, ["---"] + ["---:"] * (len(heads) - 1)]
-        rows += [self._row(group) for group in metrics.ACCURACIES]
-        return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + ["", *self._notes()])
+        return group_table(self).to_markdown()
 
-    def _row(self, group: str) -> list[str]:
-        classes, tested, images = self.sizes(group)
-        row = [group.replace("_", " "), str(classes), str(images)]
-        for arm in self.arms:
-            over = arm.over_classes[group]
-            row.append(percent(over.estimate, over.low, over.high) + ("†" if over.too_small else ""))
-            if not tested:
-                row[-1] = "n/a (0 classes)" if not classes else "n/a (no test images)"
-            if arm.over_seeds:
-                seeds = arm.over_seeds.get(group)
-                row.append(f"[{100 * seeds.low:.1f}, {100 * seeds.high:.1f}]" if seeds else "n/a")
-        if self.differences:
-            row += self._difference_cells(self.differences[group])
-        return row
-
-    def _notes(self) -> list[str]:
-        what = "shares of test images (pooled)" if self.pooled else "means of class accuracies"
-        notes = [f"Groups: {self.rule}. Rows of groups are {what}; `all` is the share of test images."]
-        said: dict[str, list[str]] = {}  # what several arms have in common is said once
-        for arm in self.arms:
-            over = {group: interval for group, interval in arm.over_classes.items() if interval.n}
-            said.setdefault(f"intervals over classes speak of {_about(over)}.", []).append(arm.name)
-            seeds = next(iter(arm.over_seeds.values()), None)
-            if seeds:
-                text = f"intervals over seeds speak of the {seeds.estimand} ({seeds.method})."
-                said.setdefault(text, []).append(arm.name)
-        notes += [f"{', '.join(names)}: {text}" for text, names in said.items()]
-        if self.differences:
-            over = {group: difference for group, difference in self.differences.items() if difference.n}
-            notes.append(
-                f"Difference: {self.arms[0].name} (first) minus {self.arms[1].name} (second), paired class by class, "
-                f"speaks of {_about(over)}. `could have shown` is the true difference that this test finds in 80 of "
-                "100 repetitions; a smaller one it may well miss."
-            )
-        if any(interval.too_small and interval.n for arm in self.arms for interval in arm.over_classes.values()):
-            notes.append(f"† fewer than {metrics.TRUSTED_FROM} classes: do not lean on this interval.")
-        untested = int((self.images == 0).sum())
-        if untested:
-            notes.append(f"{untested} of {len(self.images)} classes have no test images and do not count.")
-        return notes
-
-    def _difference_cells(self, difference: metrics.Difference) -> list[str]:
-        if np.isnan(difference.estimate):
-            return ["n/a", "", ""]
-        cell = percent(difference.estimate, difference.low, difference.high, sign=True)
-        verdict = difference.verdict.replace("first", self.arms[0].name).replace("second", self.arms[1].name)
-        p = "" if np.isnan(difference.p) else "< 0.001" if difference.p < 0.001 else f"{difference.p:.3f}"
-        smallest = difference.smallest_detectable
-        return [
-            f"{cell} {verdict}{'†' if difference.too_small else ''}",
-            p,
-            "" if np.isnan(smallest) else f"{100 * smallest:.1f}",
-        ]
+    def to_latex(self) -> str:
+        """The same table for a paper, with booktabs rules."""
+        return group_table(self).to_latex()
 
     def to_frame(self) -> pd.DataFrame:
-        """Rows of kind "group" (interval over classes), "seeds" (over seeds), "class" and "difference"."""
+        """Rows of kind "group" (interval over classes), "seeds", "class", "mean", "difference" and "mcnemar"."""
         import pandas as pd
 
         rows: list[dict[str, Any]] = []
@@ -161,11 +105,28 @@ class GroupReport(Result):
                 }
                 for c in range(len(self.names))
             ]
+            rows += [
+                {
+                    "arm": arm.name,
+                    "kind": "mean",
+                    "group": name,
+                    "classes": arm.means.n,
+                    "value": getattr(arm.means, name),
+                }
+                for name in ("geometric", "harmonic", "worst")
+            ]
         pair = " minus ".join(arm.name for arm in self.arms)
         rows += [
             self._group_row(pair, "difference", group, difference)
             | {"p": difference.p, "smallest_detectable": difference.smallest_detectable}
             for group, difference in self.differences.items()
+        ]
+        rows += [
+            {"arm": f"{pair}, seed {number}" if len(self.mcnemar) > 1 else pair, "kind": "mcnemar", "group": group}
+            | {"test_images": test.n, "value": test.estimate, "n": test.n, "unit": "images", "p": test.p}
+            | {"smallest_detectable": test.smallest_detectable, "method": "McNemar, exact, mid-p"}
+            for number, tests in enumerate(self.mcnemar, start=1)
+            for group, test in tests.items()
         ]
         return pd.DataFrame(rows).astype({"class": "Int64", "train_images": "Int64"})
 
@@ -312,11 +273,21 @@ def group_report(
             group: metrics.paired_difference(*predicted, labels, groups, group=group, **options)
             for group in metrics.ACCURACIES
         }
+    tests: list[dict[str, metrics.McNemar]] = []
+    if len(predicted) == 2 and len(predicted[0]) == len(predicted[1]):
+        tests = [
+            {group: metrics.mcnemar(*pair, labels, groups, group=group, level=level) for group in metrics.ACCURACIES}
+            for pair in zip(*predicted, strict=True)
+        ]
+    arms = tuple(arm_of(name, p, labels, groups, options) for name, p in zip(names, predicted, strict=False))
+    best = {group: _best(group, arms, predicted, labels, groups, options) for group in metrics.ACCURACIES}
     return GroupReport(
         arguments=options | {"names": list(names[: len(lists)]), "seeds": [len(several) for several in lists]},
         sources=tuple(one.source for several in lists for one in several),
-        arms=tuple(arm_of(name, p, labels, groups, options) for name, p in zip(names, predicted, strict=False)),
+        arms=arms,
         differences=differences,
+        best={group: name for group, name in best.items() if name},
+        mcnemar=tuple(tests),
         names=tuple(classes.names),
         counts=np.asarray(classes.counts),
         groups=groups,
@@ -327,11 +298,18 @@ def group_report(
     )
 
 
-def _about(intervals: dict[str, metrics.Interval]) -> str:
-    """What the intervals are about and how each was computed: "classes like these, ... (Student t: many, few)"."""
-    methods: dict[str, list[str]] = {}
-    for group, interval in intervals.items():
-        methods.setdefault(interval.method, []).append(group.replace("_", " "))
-    parts = [f"{method}: {', '.join(groups)}" for method, groups in methods.items()]
-    estimands = dict.fromkeys(interval.estimand.partition(" over ")[2] for interval in intervals.values())
-    return f"{', '.join(estimands)} ({'; '.join(parts)})"
+def _best(
+    group: str, arms: Sequence[Arm], predicted: list[np.ndarray], labels: np.ndarray, groups: np.ndarray, options: Any
+) -> str | None:
+    """The arm that is better than each other one; each test at the full level, since all of them must agree."""
+    values = [arm.over_classes[group].estimate for arm in arms]
+    if len(arms) < 2 or not np.isfinite(values).all():
+        return None
+    top = int(np.argmax(values))
+    for number, other in enumerate(predicted):
+        if number == top:
+            continue
+        difference = metrics.paired_difference(predicted[top], other, labels, groups, group=group, **options)
+        if difference.too_small or difference.verdict != "first better":
+            return None
+    return arms[top].name

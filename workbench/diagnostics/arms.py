@@ -20,6 +20,7 @@ class Arm:
     over_seeds: dict[str, metrics.Interval]  # the same over seeds; empty for one seed
     seed_values: dict[str, np.ndarray]  # (S,) each
     class_accuracy: np.ndarray  # (C,) mean over seeds, nan without test images
+    means: metrics.ClassMeans  # of class_accuracy
     class_low: np.ndarray  # (C,) Wilson interval of one seed's class accuracy; nan for several seeds
     class_high: np.ndarray
 
@@ -36,6 +37,7 @@ def arm_of(name: str, predicted: np.ndarray, labels: np.ndarray, groups: np.ndar
         low, high = metrics.class_intervals(predicted[0], labels, len(groups), level=options["level"])
     else:
         low = high = np.full(len(groups), np.nan)
+    accuracy = metrics.class_accuracies(predicted, labels, len(groups))
     return Arm(
         name=name,
         over_classes={
@@ -43,7 +45,8 @@ def arm_of(name: str, predicted: np.ndarray, labels: np.ndarray, groups: np.ndar
         },
         over_seeds={group: metrics.seed_interval(v, level=options["level"]) for group, v in some.items()},
         seed_values=values,
-        class_accuracy=metrics.class_accuracies(predicted, labels, len(groups)),
+        class_accuracy=accuracy,
+        means=metrics.class_means(accuracy),
         class_low=low,
         class_high=high,
     )

@@ -54,6 +54,7 @@ class Curve:
     accuracy: dict[tuple[str, str], np.ndarray]  # (split, group) -> (T,) in [0, 1], nan where there is none
     classes: dict[str, int]  # group -> number of classes
     status: str  # of the run
+    rule: str  # of the shot groups
 
     @property
     def boundaries(self) -> list[int]:
@@ -86,6 +87,7 @@ class Convergence(Result):
                     f"{g.replace('_', ' ')} {'n/a' if np.isnan(v) else f'{100 * v:.1f}'}" for g, v in values.items()
                 ]
                 lines.append(f"  {split:<6} {'  '.join(cells)}")
+        lines += [f"groups: {rule}" for rule in dict.fromkeys(curve.rule for curve in self.curves.values())]
         return "\n".join(lines)
 
     def to_frame(self) -> pd.DataFrame:
@@ -221,4 +223,5 @@ def _curve(run: Run) -> Curve:
         accuracy={key: table[c].to_numpy(np.float64) for key, c in columns.items() if c in table},
         classes={group: int((groups == group).sum()) for group in GROUP_ORDER},
         status=str(run.status["status"]),
+        rule=str(run.classes.rule),
     )

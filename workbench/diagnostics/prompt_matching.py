@@ -69,7 +69,7 @@ class PromptMatching(Result):
             for group, shares in self.by_group.items()
             if np.isfinite(shares).any()
         )
-        return f"{self.caption()}\nmost matched prompt: {best}"
+        return f"{self.caption()}\nmost matched prompt: {best}\ngroups: {self.rule}"
 
     def to_frame(self) -> pd.DataFrame:
         """One row per class, rank and prompt."""

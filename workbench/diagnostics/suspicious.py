@@ -4,7 +4,7 @@ Labels: confident learning (Northcutt, Jiang and Chuang, JAIR 2021, arXiv 1911.0
 probabilities, or, for vectors without logits, the labels of the nearest neighbours. A model that was trained on the
 very images has learnt their wrong labels too and hides them: of its train features, expect fewer errors than there are.
 And a model that favours frequent classes disagrees with right labels of rare ones in the same way: on a long tail, read
-the suggestions, and the share, as what that model doubts (on toybox, whose labels are all right, a fifth of the images).
+the suggestions and their share as what that model doubts (on toybox, whose labels are right, a fifth of the images).
 
 Duplicates and leakage: pairs whose cosine is at least a threshold. Where none is given it follows from the data.
 Distances 1 - cosine to the nearest image are minima of many, so they follow a Weibull law (Fisher and Tippett, 1928),

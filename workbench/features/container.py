@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.data.manifest import Classes
+from workbench.data.classes import Classes, GroupRule
 
 FORMAT = "workbench-features-1"
 # Logits kept in half precision may take up to 512 MiB (50,000 images of 5,368 classes); larger ones are left out.
@@ -113,6 +113,11 @@ class Features:
         kept = {name: None if array is None else array[rows] for name, array in kept.items()}
         extras = {name: array[rows] for name, array in self.extras.items()}
         return replace(self, **kept, extras=extras)
+
+    def with_rule(self, rule: GroupRule | str) -> Features:
+        """The same features with classes grouped by another rule: see `Classes.with_rule`; `source` keeps it."""
+        classes = self.classes.with_rule(rule)
+        return replace(self, classes=classes, source=self.source | {"groups": classes.rule.to_json()})
 
     def __repr__(self) -> str:
         logits = "no logits" if self.logits is None else "logits"

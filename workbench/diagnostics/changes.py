@@ -1,7 +1,7 @@
 """Which images did a change of method set right, which did it break, and could that be chance?
 
-Test: McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 1947, in its
-exact form: of the images whose correctness changed, are significantly more fixed than broken? It takes images as
+Test: McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 1947
+(`metrics.mcnemar`): of the images whose correctness changed, are significantly more fixed than broken? It takes images as
 independent and so speaks of these classes only; `group_report(..., compare=)` speaks of classes like these.
 """
 
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from scipy import special
+
+from workbench import metrics
 
 from .arms import aligned
 from .base import (
@@ -54,7 +55,7 @@ class Flow:
     images: int
     fixed: int  # wrong before, right after
     broken: int  # right before, wrong after
-    p: float  # exact McNemar, two-sided; 1 where nothing changed, nan without images
+    p: float  # exact McNemar, two-sided mid-p; 1 where nothing changed, nan without images
 
     @property
     def net(self) -> float:
@@ -116,7 +117,7 @@ class Changes(Result):
         ]
         for group, flow in self.flows.items():
             lines.append(f"{group:<8}{flow.classes:>8}{flow.images:>8}{flow.fixed:>7}{flow.broken:>8}  {flow}")
-        lines.append("p: exact McNemar test, images as independent; it speaks of these classes only")
+        lines.append("p: exact McNemar test (mid-p), images as independent; it speaks of these classes only")
         return "\n".join(lines)
 
     def to_frame(self) -> pd.DataFrame:
@@ -279,13 +280,13 @@ def changes(before: Features, after: Features, *, names: tuple[str, str] = ("bef
     flows = {}
     for group in ROWS:
         inside = np.isin(of_image, GROUP_ORDER if group == "all" else [group])
-        fixed, broken = (int((right[a] & ~right[b] & inside).sum()) for a, b in ((1, 0), (0, 1)))
+        test = metrics.mcnemar(predicted[1], predicted[0], before.labels, groups, group=group)
         flows[group] = Flow(
             classes=len(np.unique(before.labels[inside])),
-            images=int(inside.sum()),
-            fixed=fixed,
-            broken=broken,
-            p=mcnemar(fixed, broken) if inside.any() else math.nan,
+            images=test.n,
+            fixed=test.first_only,
+            broken=test.second_only,
+            p=test.p,
         )
     signed = np.where(right, confidence, -confidence)
     order = np.argsort(-np.abs(signed[1] - signed[0]), kind="stable")
@@ -305,8 +306,3 @@ def changes(before: Features, after: Features, *, names: tuple[str, str] = ("bef
         groups=groups,
         rule=str(classes.rule),
     )
-
-
-def mcnemar(fixed: int, broken: int) -> float:
-    """Two-sided p of the exact McNemar test: fixed is Binomial(fixed + broken, 1/2) when neither method is better."""
-    return min(1.0, 2 * float(special.bdtr(min(fixed, broken), fixed + broken, 0.5)))

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from .groups import arms, checked_groups, class_counts, group_sums, members, quantity, right
 from .intervals import NO_SPREAD, POWER, TRUSTED_FROM, Interval, Sample, class_sample, student
@@ -158,7 +158,9 @@ def mcnemar(
         return McNemar(first_only=0, second_only=0, n=0, p=math.nan, smallest_detectable=math.nan)
     p, fewer = 1.0, min(only)
     if differing and only[0] != only[1]:
-        p = float(2 * stats.binom.cdf(fewer, differing, 0.5) - stats.binom.pmf(fewer, differing, 0.5))
+        p = float(special.bdtr(fewer, differing, 0.5)) + (
+            float(special.bdtr(fewer - 1, differing, 0.5)) if fewer else 0.0
+        )
     share, high, power = differing / n, special.ndtri(0.5 + level / 2), special.ndtri(POWER)
     # the larger root of the square of that equation; above q itself no difference is possible
     root = share * (high**2 * n - (n + power**2) * (high**2 - power**2))

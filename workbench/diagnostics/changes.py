@@ -1,8 +1,8 @@
 """Which images did a change of method set right, which did it break, and could that be chance?
 
 Test: McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 1947
-(`metrics.mcnemar`): of the images whose correctness changed, are significantly more fixed than broken? It takes images as
-independent and so speaks of these classes only; `group_report(..., compare=)` speaks of classes like these.
+(`metrics.mcnemar`): of the images whose correctness changed, are significantly more fixed than broken? It takes images
+as independent and so speaks of these classes only; `group_report(..., compare=)` speaks of classes like these.
 """
 
 from __future__ import annotations

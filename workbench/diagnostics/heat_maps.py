@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 STRIP_LENGTH = 8  # images beside each other in a strip
+HEAT_SHARE = 0.45  # of a map laid over a picture
 
 
 def map_values(given: Any) -> np.ndarray:
@@ -38,6 +39,15 @@ def peaks(maps: np.ndarray) -> dict[str, np.ndarray]:
     return {"peak_row": rows, "peak_column": columns, "share_of_highest_tenth": share}
 
 
+def blended(pictures: np.ndarray, maps: np.ndarray) -> np.ndarray:
+    """The maps as heat over the pictures in grey: (B, H, W, 3) uint8, (B, H, W) in [0, 1] -> (B, H, W, 3) uint8."""
+    from matplotlib import colormaps
+
+    heat = 255 * colormaps[HEAT](maps)[..., :3]
+    grey = pictures @ np.array([0.299, 0.587, 0.114])  # luma of ITU-R BT.601, as Pillow's "L"
+    return ((1 - HEAT_SHARE) * grey[..., None] + HEAT_SHARE * heat).astype(np.uint8)
+
+
 def image_strips(
     ax: Axes, pictures: np.ndarray, maps: np.ndarray, labels: Sequence[str], *, overlay: bool, xlabel: str, **kw: Any
 ) -> None:
@@ -48,9 +58,10 @@ def image_strips(
     from matplotlib import colormaps
 
     shown = min(len(maps), STRIP_LENGTH)
-    heat = (255 * colormaps[HEAT](maps[:shown])[..., :3]).astype(np.uint8)
     if overlay:
-        heat = (0.5 * pictures[:shown] + 0.5 * heat).astype(np.uint8)
+        heat = blended(pictures[:shown], maps[:shown])
+    else:
+        heat = (255 * colormaps[HEAT](maps[:shown])[..., :3]).astype(np.uint8)
     gap = max(2, maps.shape[2] // 28)
     rows = [
         np.concatenate([np.pad(one, ((0, gap), (0, gap), (0, 0)), constant_values=255) for one in strip], axis=1)

@@ -12,11 +12,14 @@ import zipfile
 import zlib
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench.data.classes import Classes, GroupRule
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMAT = "workbench-features-1"
 # Logits kept in half precision may take up to 512 MiB (50,000 images of 5,368 classes); larger ones are left out.
@@ -145,6 +148,20 @@ class Features:
                 "them; accuracy needs a run on these classes."
             )
         return self.predicted
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per image: id, label, name, group and, of a model's decisions, predicted, correct, confidence.
+
+        `name` and `predicted` are names of classes, `label` is the index; of features without decisions these columns are absent.
+        """
+        import pandas as pd
+
+        names = np.array(self.classes.names, dtype=object)
+        columns: dict[str, Any] = {"id": self.ids.astype(object), "label": self.labels, "name": names[self.labels]}
+        columns["group"] = self.group_of.astype(object)
+        if self.predicted is not None:
+            columns |= {"predicted": names[self.predicted], "correct": self.correct, "confidence": self.confidence}
+        return pd.DataFrame(columns)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write everything into one .npz file and return its path.

@@ -104,6 +104,13 @@ def test_features_elsewhere_are_asked_for_and_checked(
         ({"diagnostic": "os:system"}, "made by 'os:system', which is no registered diagnostic"),
         ({"diagnostic": "workbench.diagnostics.separability:separability"}, "no registered diagnostic"),
         ({"diagnostic": "../../evil.py"}, "no registered diagnostic"),
+        ({"diagnostic": "strange_module"}, "no registered diagnostic"),
+        ({"diagnostic": "strange_module.work"}, "no registered diagnostic"),
+        ({"diagnostic": "strange_module:work"}, "no registered diagnostic"),
+        ({"diagnostic": "separability:separability"}, "no registered diagnostic"),
+        ({"diagnostic": "separability\n"}, "no registered diagnostic"),
+        ({"diagnostic": "Separability"}, "no registered diagnostic"),
+        ({"diagnostic": ""}, "no registered diagnostic"),
         ({"diagnostic": "\x1b[2J"}, r"made by '\x1b[2J'"),
         ({"diagnostic": ["separability"]}, "is not what a workbench result writes"),
         ({"sources": "run"}, "is not what a workbench result writes"),
@@ -112,13 +119,21 @@ def test_features_elsewhere_are_asked_for_and_checked(
     ],
 )
 def test_edited_metadata_is_refused(
-    figure: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], said: str
+    figure: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, Any],
+    said: str,
 ) -> None:
+    (tmp_path / "strange_module.py").write_text("raise SystemExit('a figure ran code')")
+    monkeypatch.syspath_prepend(tmp_path)
     path = str(edited(figure, **changes))
     for command in (["explain", path], ["explain", path, "--rerun"]):
         assert main(command) == 1
         captured = capsys.readouterr()
         assert said in captured.err and "\x1b" not in captured.err and not captured.out
+    assert "strange_module" not in sys.modules
 
 
 @pytest.mark.parametrize(

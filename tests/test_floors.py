@@ -54,7 +54,9 @@ def test_a_room_imports_only_lower_floors(path: Path) -> None:
 
 def test_the_front_door_lists_what_it_offers() -> None:
     import workbench
+    from workbench.diagnostics import DIAGNOSTICS
 
+    assert set(DIAGNOSTICS) <= set(dir(workbench))
     for name in dir(workbench):
         assert getattr(workbench, name) is not None
     with pytest.raises(AttributeError, match="it offers"):

@@ -1,6 +1,7 @@
 """A workbench for long-tailed image recognition with foundation models.
 
-Everything public is here and loaded on first use, so that `import workbench as wb` takes a moment:
+Everything public is here and loaded on first use, so that `import workbench as wb` takes a moment. Diagnostics
+(`wb.separability`, ...) are found by the registry `workbench.diagnostics.DIAGNOSTICS`:
 
     manifest = wb.Manifest.load("toybox_lt")
     train = wb.LongTailDataset(manifest, "train")
@@ -27,38 +28,6 @@ if TYPE_CHECKING:
     from workbench.data import Preprocessing as Preprocessing
     from workbench.data import import_dataset as import_dataset
     from workbench.data import import_texts as import_texts
-    from workbench.diagnostics.accuracy import group_report as group_report
-    from workbench.diagnostics.adapter_scales import adapter_scales as adapter_scales
-    from workbench.diagnostics.attention_rollout import attention_rollout as attention_rollout
-    from workbench.diagnostics.background_reliance import background_reliance as background_reliance
-    from workbench.diagnostics.calibration import calibration as calibration
-    from workbench.diagnostics.candidate_confusion import candidate_confusion as candidate_confusion
-    from workbench.diagnostics.changes import changes as changes
-    from workbench.diagnostics.confusable_pairs import confusable_pairs as confusable_pairs
-    from workbench.diagnostics.convergence import convergence as convergence
-    from workbench.diagnostics.cost import cost as cost
-    from workbench.diagnostics.cost_against_accuracy import cost_against_accuracy as cost_against_accuracy
-    from workbench.diagnostics.description_matches import description_matches as description_matches
-    from workbench.diagnostics.description_weights import description_weights as description_weights
-    from workbench.diagnostics.ensemble_curve import expansion_curve as expansion_curve
-    from workbench.diagnostics.error_flow import error_flow as error_flow
-    from workbench.diagnostics.faithfulness import faithfulness as faithfulness
-    from workbench.diagnostics.grad_cam import grad_cam as grad_cam
-    from workbench.diagnostics.intra_class import intra_class_distances as intra_class_distances
-    from workbench.diagnostics.knn import knn_accuracy as knn_accuracy
-    from workbench.diagnostics.localisation import localisation as localisation
-    from workbench.diagnostics.modality_gap import modality_gap as modality_gap
-    from workbench.diagnostics.projection import project as project
-    from workbench.diagnostics.prompt_ablation import ablate_prompts as ablate_prompts
-    from workbench.diagnostics.prompt_matching import prompt_matching as prompt_matching
-    from workbench.diagnostics.saliency import saliency_maps as saliency_maps
-    from workbench.diagnostics.sanity_check import sanity_check as sanity_check
-    from workbench.diagnostics.separability import separability as separability
-    from workbench.diagnostics.similarity import class_similarity as class_similarity
-    from workbench.diagnostics.suspicious import suspicious as suspicious
-    from workbench.diagnostics.taxonomy_levels import taxonomy_levels as taxonomy_levels
-    from workbench.diagnostics.topk import topk as topk
-    from workbench.diagnostics.weight_norms import weight_norms as weight_norms
     from workbench.features import Features as Features
     from workbench.features import extract as extract
     from workbench.methods import METHODS as METHODS
@@ -83,38 +52,6 @@ _HOMES = {
         "import_dataset",
         "import_texts",
     ),
-    "workbench.diagnostics.accuracy": ("group_report",),
-    "workbench.diagnostics.adapter_scales": ("adapter_scales",),
-    "workbench.diagnostics.attention_rollout": ("attention_rollout",),
-    "workbench.diagnostics.background_reliance": ("background_reliance",),
-    "workbench.diagnostics.calibration": ("calibration",),
-    "workbench.diagnostics.candidate_confusion": ("candidate_confusion",),
-    "workbench.diagnostics.changes": ("changes",),
-    "workbench.diagnostics.confusable_pairs": ("confusable_pairs",),
-    "workbench.diagnostics.convergence": ("convergence",),
-    "workbench.diagnostics.cost": ("cost",),
-    "workbench.diagnostics.cost_against_accuracy": ("cost_against_accuracy",),
-    "workbench.diagnostics.description_matches": ("description_matches",),
-    "workbench.diagnostics.description_weights": ("description_weights",),
-    "workbench.diagnostics.ensemble_curve": ("expansion_curve",),
-    "workbench.diagnostics.error_flow": ("error_flow",),
-    "workbench.diagnostics.faithfulness": ("faithfulness",),
-    "workbench.diagnostics.grad_cam": ("grad_cam",),
-    "workbench.diagnostics.intra_class": ("intra_class_distances",),
-    "workbench.diagnostics.knn": ("knn_accuracy",),
-    "workbench.diagnostics.localisation": ("localisation",),
-    "workbench.diagnostics.modality_gap": ("modality_gap",),
-    "workbench.diagnostics.projection": ("project",),
-    "workbench.diagnostics.prompt_ablation": ("ablate_prompts",),
-    "workbench.diagnostics.prompt_matching": ("prompt_matching",),
-    "workbench.diagnostics.saliency": ("saliency_maps",),
-    "workbench.diagnostics.sanity_check": ("sanity_check",),
-    "workbench.diagnostics.separability": ("separability",),
-    "workbench.diagnostics.similarity": ("class_similarity",),
-    "workbench.diagnostics.suspicious": ("suspicious",),
-    "workbench.diagnostics.taxonomy_levels": ("taxonomy_levels",),
-    "workbench.diagnostics.topk": ("topk",),
-    "workbench.diagnostics.weight_norms": ("weight_norms",),
     "workbench.features": ("Features", "extract"),
     "workbench.methods": ("METHODS", "Stage", "create_method"),
     "workbench.progress": ("Bars",),
@@ -124,13 +61,25 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
+def _home_of(name: str) -> str | None:
+    """The module that a public name is in."""
+    if name in _HOME_OF:
+        return _HOME_OF[name]
+    from workbench.diagnostics.registry import DIAGNOSTICS
+
+    return f"workbench.diagnostics.{DIAGNOSTICS[name]}" if name in DIAGNOSTICS else None
+
+
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'workbench' has no attribute {name!r}; it offers {', '.join(sorted(_HOME_OF))}")
-    value = getattr(import_module(_HOME_OF[name]), name)
+    home = None if name.startswith("_") else _home_of(name)
+    if home is None:
+        raise AttributeError(f"module 'workbench' has no attribute {name!r}; it offers {', '.join(__dir__())}")
+    value = getattr(import_module(home), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*_HOME_OF, "__version__"])
+    from workbench.diagnostics.registry import DIAGNOSTICS
+
+    return sorted([*_HOME_OF, *DIAGNOSTICS, "__version__"])

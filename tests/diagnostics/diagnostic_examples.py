@@ -31,6 +31,8 @@ from workbench.diagnostics import (
     cost_against_accuracy,
     description_matches,
     description_weights,
+    domain_shift,
+    drift,
     ensemble_curve,
     error_flow,
     faithfulness,
@@ -47,6 +49,7 @@ from workbench.diagnostics import (
     separability,
     similarity,
     suspicious,
+    sweep,
     taxonomy_levels,
     topk,
     weight_norms,
@@ -284,6 +287,20 @@ def doubted() -> Result:
     return suspicious.suspicious(train, replace(test, vectors=vectors), k=5, images=images, test_images=test_images)
 
 
+def shifted(make: Make) -> Result:
+    """Five methods, each on images as it learnt them and on others; the second set has no images of one class."""
+
+    def seen(number: int, manifest: str, skill: float, last: int) -> Features:
+        features = make(number, split=manifest, images=(20,) * 11 + (last,), skill=np.linspace(skill, skill / 2, 12))
+        return replace(features, source={"manifest": manifest, "method": f"method {number}", "seed": number})
+
+    arms = {
+        f"method {i} $x$": (seen(i, "photos $x$", 0.95 - 0.05 * i, 20), seen(i, "sketches", 0.6 - 0.05 * i, 0))
+        for i in range(5)
+    }
+    return domain_shift.domain_shift(arms)
+
+
 EXAMPLES: dict[str, Callable[[Make], Result]] = {
     "ablate_prompts": lambda make: ablated(),
     "adapter_scales": lambda make: adapter_scales.adapter_scales(
@@ -315,6 +332,8 @@ EXAMPLES: dict[str, Callable[[Make], Result]] = {
         },
         classes=CLASSES,
     ),
+    "domain_shift": lambda make: shifted(make),
+    "drift": lambda make: drift.drift(make(0), make(1), names=("frozen $x$", "LIFT")),
     "error_flow": lambda make: error_flow.error_flow(make(0)),
     "expansion_curve": lambda make: ensemble_curve.expansion_curve(
         {e: [make(e), make(e + 100)] for e in range(0, 49, 4)}, patch_size=16
@@ -342,6 +361,14 @@ EXAMPLES: dict[str, Callable[[Make], Result]] = {
     "sanity_check": lambda make: forgotten(),
     "separability": lambda make: separability.separability(make(0)),
     "suspicious": lambda make: doubted(),
+    "sweep": lambda make: sweep.sweep(
+        {
+            f"lr {lr} $x$": {k: [make(k, skill=np.full(12, 0.3 + 0.05 * k)), make(k + 20)] for k in (0, 1, 2, 6, 12)}
+            for lr in (0.01, 0.02)
+        },
+        option="last blocks $k$",
+        chosen=2,
+    ),
     "taxonomy_levels": lambda make: levelled(make(0)),
     "topk": lambda make: topk.topk({"HLC": reranked(make(0)), "LIFT $x$": make(0)}),
     "weight_norms": lambda make: weight_norms.weight_norms(Adapted()),

@@ -6,20 +6,24 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib as mpl
 import pytest
 from diagnostic_examples import EXAMPLES
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
 from workbench.diagnostics import knn, separability
-from workbench.diagnostics.base import DIAGNOSTICS, figure_style, read_provenance
+from workbench.diagnostics.base import DIAGNOSTICS, caption_below, figure_style, read_provenance
 from workbench.diagnostics.publication import VENUES, page_width, refit
 from workbench.features import Features
 
 Make = Callable[..., Features]
 COLUMN = VENUES["cvpr"].column
+# (diagnostic, view) of which the content cannot be read at the width of a column
+TOO_WIDE: set[tuple[str, str]] = set()
 
 
 def media_box(path: Path) -> tuple[float, float]:
@@ -52,18 +56,27 @@ def test_widths_are_those_of_the_templates() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(EXAMPLES) & set(DIAGNOSTICS)))
-def test_nothing_is_smaller_than_seven_points_at_column_width(name: str, make_features: Make) -> None:
+def test_every_view_fits_a_column_in_letters_of_at_least_seven_points(name: str, make_features: Make) -> None:
     result = EXAMPLES[name](make_features)
-    with figure_style():
-        figure = Figure(figsize=(COLUMN, result.size[1]))
-        result._draw(figure.add_subplot(), result.views[0])
-        try:
-            refit(figure)
-        except ValueError as error:
-            assert "need more than 3.28 inches; save it with width='text'" in str(error)
-    assert figure.get_size_inches()[0] == pytest.approx(COLUMN), "higher, never wider"
-    texts = [text for text in figure.findobj(mpl.text.Text) if text.get_visible() and text.get_text().strip()]
-    assert texts and min(text.get_fontsize() for text in texts) >= 7
+    refused = set()
+    for view in result.views:
+        with figure_style():
+            figure = Figure(figsize=(COLUMN, result.size[1]))
+            result._draw(figure.add_subplot(), view)
+            try:
+                refit(figure)
+            except ValueError as error:
+                assert "need more than 3.28 inches; save it with width='text'" in str(error)
+                refused.add((name, view))
+                continue
+        assert figure.get_size_inches()[0] == pytest.approx(COLUMN), "higher, never wider"
+        texts = [text for text in figure.findobj(mpl.text.Text) if text.get_visible() and text.get_text().strip()]
+        assert texts and min(text.get_fontsize() for text in texts) >= 7
+        assert figure.axes[0].get_window_extent().width > 0.2 * figure.bbox.width, "the data have room"
+        for labels in (figure.axes[0].get_xticklabels(), figure.axes[0].get_yticklabels()):
+            boxes = [label.get_window_extent() for label in labels if label.get_text() and not label.get_rotation()]
+            assert not any(a.overlaps(b) for a, b in pairwise(boxes)), f"tick labels of {view} overlap"
+    assert refused == {pair for pair in TOO_WIDE if pair[0] == name}
 
 
 def test_a_legend_beside_goes_above_and_long_labels_wrap() -> None:
@@ -91,6 +104,41 @@ def test_a_figure_that_cannot_be_so_narrow_is_refused() -> None:
         ax.set_yticks([0, 1], ["one_label_without_any_place_to_break_it", "two"])
         with pytest.raises(ValueError, match=r"need more than 1\.00 inches; save it with width='text'"):
             refit(figure)
+
+
+def test_all_legends_move_and_a_long_caption_leaves_the_axes_their_room() -> None:
+    with figure_style():
+        figure = Figure(figsize=(3.25, 2.5))
+        ax = figure.add_subplot()
+        (line,) = ax.plot([0, 1], [0, 1], label="one")
+        ax.add_artist(ax.legend(handles=[line], loc="upper left", bbox_to_anchor=(1.0, 1.0)))
+        ax.legend(handles=[line], title="second", loc="lower left", bbox_to_anchor=(1.0, 0.0))
+        ax.set_xlabel("label")
+        caption_below(ax, "a caption that is much longer than the axes;\ngoes on (n = 4 of 5) here\nand ends")
+        refit(figure)
+    figure.draw_without_rendering()
+    inside = ax.get_window_extent()
+    legends = sorted((part.get_window_extent() for part in ax.findobj(Legend)), key=lambda box: box.y0)
+    assert len(legends) == 2 and legends[0].y0 >= inside.y1 - 1 and legends[1].y0 >= legends[0].y1 - 1
+    lines = ax.texts[0].get_text().split("\n")
+    assert lines[-1] == "and ends" and " ".join(lines[:-1]).endswith("the axes; goes on (n = 4 of 5) here")
+    assert any("(n = 4 of 5)" in line for line in lines), "brackets stay on a line"
+    assert inside.width > 0.75 * figure.bbox.width and ax.texts[0].get_window_extent().x1 <= figure.bbox.x1
+
+
+def test_tick_labels_are_turned_upright_where_many_overlap() -> None:
+    with figure_style():
+        figure = Figure(figsize=(3.0, 2.0))
+        ax = figure.add_subplot()
+        ax.set_xticks(range(20), [f"{n + 10}" for n in range(20)])
+        refit(figure)
+        few = Figure(figsize=(3.0, 2.0))
+        few.add_subplot().set_xticks(range(5), [f"a long name {n}" for n in range(5)])
+        refit(few)
+    assert {label.get_rotation() for label in ax.get_xticklabels()} == {90}
+    boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
+    assert not any(a.overlaps(b) for a, b in pairwise(boxes))
+    assert {label.get_rotation() for label in few.axes[0].get_xticklabels()} == {45}
 
 
 def test_saving_twice_gives_the_same_bytes_and_fonts_are_type_42(make_features: Make, tmp_path: Path) -> None:

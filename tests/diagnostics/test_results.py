@@ -6,9 +6,11 @@ look, and written once in each format; a test that writes compares with those fi
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from functools import cached_property
 from itertools import pairwise
@@ -30,8 +32,8 @@ SUFFIXES = (".pdf", ".png", ".svg")
 class Example:
     """The result of one example and, each made when it is first asked for, its table, its figures and their files."""
 
-    def __init__(self, result: Result, folder: Path) -> None:
-        self.result, self.folder = result, folder
+    def __init__(self, name: str, result: Result, folder: Path) -> None:
+        self.name, self.result, self.folder = name, result, folder
         self._axes: dict[str, Axes] = {}
 
     @cached_property
@@ -67,7 +69,7 @@ def example(
     name = request.param
     assert name in EXAMPLES, f"add an example of {name} to tests/diagnostics/diagnostic_examples.py"
     if name not in made:
-        made[name] = Example(EXAMPLES[name](make_features), tmp_path_factory.mktemp(name))
+        made[name] = Example(name, EXAMPLES[name](make_features), tmp_path_factory.mktemp(name))
     return made[name]
 
 
@@ -85,7 +87,8 @@ def test_what_speaks_of_shot_groups_says_by_which_rule(example: Example) -> None
 def test_every_name_leads_to_a_function() -> None:
     assert list(DIAGNOSTICS) == sorted(DIAGNOSTICS)
     assert all(callable(load_diagnostic(name)) for name in DIAGNOSTICS)
-    with pytest.raises(ValueError, match=re.escape(f"'gama' is not known; choose one of {', '.join(DIAGNOSTICS)}.")):
+    names = ", ".join(DIAGNOSTICS)
+    with pytest.raises(ValueError, match=re.escape(f"'gama' is not known; choose one of {names}. (A new")):
         load_diagnostic("gama")
 
 
@@ -99,8 +102,15 @@ def test_the_frame_is_tidy(example: Example) -> None:
     assert not frame.duplicated().any()
 
 
-def test_result_knows_its_name_and_prints(result: Result) -> None:
-    assert result.diagnostic in DIAGNOSTICS
+def test_result_knows_its_name_and_what_it_was_made_of(example: Example) -> None:
+    name, result = example.name, example.result
+    assert result.diagnostic == name, "--rerun would compute another diagnostic"
+    parameters = inspect.signature(load_diagnostic(name)).parameters.values()
+    if any("Features" in str(parameter.annotation) for parameter in parameters):
+        assert result.sources, "pass the source of each features as sources=, so that a figure says what it shows"
+
+
+def test_result_prints(result: Result) -> None:
     assert str(result) and "object at" not in str(result)
     with pytest.raises(AttributeError):
         result.arguments = {}
@@ -179,6 +189,10 @@ def test_fonts_are_type_42_and_svg_text_stays_text(example: Example) -> None:
     for view in example.result.views:
         pdf = example.saved(view, ".pdf").read_bytes()
         assert b"/Type3" not in pdf and b"/FontFile2" in pdf
+        if shutil.which("pdffonts"):
+            command = ["pdffonts", str(example.saved(view, ".pdf"))]
+            rows = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[2:]
+            assert rows and all("CID TrueType" in row and " yes yes " in row for row in rows), "embedded subsets"
         svg = example.saved(view, ".svg").read_text(encoding="utf-8")
         assert "<text" in svg and example.axes(view).get_xlabel() in svg
 

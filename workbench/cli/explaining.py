@@ -93,7 +93,8 @@ def _note(figure: Path) -> dict[str, Any]:
     if note["diagnostic"] not in DIAGNOSTICS:
         raise ValueError(
             f"{figure} says it was made by {note['diagnostic']!a}, which is no registered diagnostic; the file was "
-            f"changed, or comes from another version. Known are {', '.join(DIAGNOSTICS)}."
+            "changed, comes from another version, or the diagnostic needs a line in workbench/diagnostics/registry.py. "
+            f"Known are {', '.join(DIAGNOSTICS)}."
         )
     if not all(isinstance(note.get(key, ""), str) for key in ("venue", "width")):
         raise ValueError(f"the venue in {figure} is no text; the file was changed.")

@@ -1,48 +1,30 @@
 """Diagnostics: functions of features that return numbers which draw and save themselves. One file per question."""
 
-from . import accuracy as accuracy
-from . import adapter_scales as adapter_scales
-from . import attention_rollout as attention_rollout
-from . import background_reliance as background_reliance
-from . import calibration as calibration
-from . import candidate_confusion as candidate_confusion
-from . import changes as changes
-from . import confusable_pairs as confusable_pairs
-from . import convergence as convergence
-from . import cost as cost
-from . import cost_against_accuracy as cost_against_accuracy
-from . import description_matches as description_matches
-from . import description_weights as description_weights
-from . import ensemble_curve as ensemble_curve
-from . import error_flow as error_flow
-from . import faithfulness as faithfulness
-from . import grad_cam as grad_cam
-from . import intra_class as intra_class
-from . import knn as knn
-from . import localisation as localisation
-from . import modality_gap as modality_gap
-from . import projection as projection
-from . import prompt_ablation as prompt_ablation
-from . import prompt_matching as prompt_matching
-from . import saliency as saliency
-from . import sanity_check as sanity_check
-from . import separability as separability
-from . import similarity as similarity
-from . import suspicious as suspicious
-from . import taxonomy_levels as taxonomy_levels
-from . import topk as topk
-from . import weight_norms as weight_norms
-from .accuracy import group_report as group_report
-from .base import DIAGNOSTICS as DIAGNOSTICS
-from .base import GROUP_COLOURS as GROUP_COLOURS
-from .base import GROUP_MARKERS as GROUP_MARKERS
-from .base import GROUP_ORDER as GROUP_ORDER
-from .base import Result as Result
-from .base import figure_style as figure_style
-from .base import load_diagnostic as load_diagnostic
-from .base import read_provenance as read_provenance
-from .ensemble_curve import expansion_curve as expansion_curve
-from .intra_class import intra_class_distances as intra_class_distances
-from .knn import knn_accuracy as knn_accuracy
-from .projection import project as project
-from .similarity import class_similarity as class_similarity
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .registry import DIAGNOSTICS as DIAGNOSTICS
+from .registry import load_diagnostic as load_diagnostic
+from .visual import GROUP_COLOURS as GROUP_COLOURS
+from .visual import GROUP_MARKERS as GROUP_MARKERS
+from .visual import GROUP_ORDER as GROUP_ORDER
+from .visual import figure_style as figure_style
+
+if TYPE_CHECKING:
+    from .base import Result as Result
+    from .provenance import read_provenance as read_provenance
+
+_HOMES = {"Result": "base", "read_provenance": "provenance"}
+
+
+def __getattr__(name: str) -> Any:
+    """A module of the registry (`diagnostics.knn`), or a function whose module has another name (`knn_accuracy`)."""
+    if name in DIAGNOSTICS.values():
+        return import_module(f"{__name__}.{name}")
+    if name in DIAGNOSTICS:
+        return load_diagnostic(name)
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

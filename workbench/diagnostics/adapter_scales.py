@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .base import INK, METHOD_COLOURS, Result, caption_below, dress, legend_beside, plain
+from .base import INK, METHOD_COLOURS, Result, caption_below, dress, legend_beside, method_source, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,12 +108,14 @@ def adapter_scales(methods: Trained | Sequence[Trained] | Mapping[str, Trained |
 
     given = methods if isinstance(methods, Mapping) else {"": methods}
     blocks, scales, strengths = {}, {}, {}
+    sources: list[dict[str, Any]] = []
     for name, several in given.items():
         seeds = [several] if isinstance(several, Method | Run) else list(several)
         if not seeds:
             raise ValueError(f"no method was given for {name!r}; give one per training seed.")
         built = [one.method() if isinstance(one, Run) else one for one in seeds]
         found = [_adapters(method) for method in built]
+        sources += [method_source(one) for one in seeds]
         arm = str(name) or built[0].name
         if any(list(one) != list(found[0]) for one in found):
             raise ValueError(f"the seeds of {arm!r} have adapters in different blocks; give them as arms, by name.")
@@ -125,7 +127,7 @@ def adapter_scales(methods: Trained | Sequence[Trained] | Mapping[str, Trained |
         raise ValueError("nothing was given; adapter_scales takes a method or a run.")
     return AdapterScales(
         arguments={"seeds": {arm: len(seeds) for arm, seeds in scales.items()}},
-        sources=(),
+        sources=tuple(sources),
         arms=tuple(scales),
         blocks=blocks,
         scales=scales,

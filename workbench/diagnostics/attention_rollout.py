@@ -18,14 +18,13 @@ block's last pass with a gradient counts (of LPT's, the second), and prompts go 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from .base import INK, MUTED, Result, dress, legend_beside
+from .attention import HEADS, fused, mark_used, read_tokens, recorded
+from .base import INK, MUTED, Result, dress, legend_beside, method_source
 from .heat_maps import as_pictures, image_strips, peaks
 
 if TYPE_CHECKING:
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from workbench.methods import Method
-
-HEADS = ("mean", "max", "min")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,7 +109,7 @@ class AttentionRollout(Result):
         even = 100 * self.even_share[blocks]
         ax.step(blocks, even, where="mid", color=MUTED, linestyle=":", label="every token alike")
         ax.set_xlim(-0.4, self.block + 0.4)
-        ax.set_ylim(bottom=0)
+        ax.set_ylim(0, 1.06 * max(shares.max(), even.max()))
         ax.set_xticks(blocks[:: max(1, len(blocks) // 12)])
         ax.set_xlabel("block")
         ax.set_ylabel("attention to prompts (%)")
@@ -159,9 +156,9 @@ def attention_rollout(
     was_training = method.training
     method.eval()
     try:
-        with torch.enable_grad(), _recorded(backbone.blocks) as calls:
+        with torch.enable_grad(), recorded(backbone.blocks) as calls:
             encoded = method.encode(images.to(method.device))
-            _mark_used(calls, encoded.features)
+            mark_used(calls, encoded.features)
         predicted = method.classify(encoded).logits.argmax(1)
     finally:
         method.train(was_training)
@@ -177,7 +174,7 @@ def attention_rollout(
         maps = F.interpolate(patches[:, None], images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
     return AttentionRollout(
         arguments={"block": block, "residual": residual, "heads": heads},
-        sources=(),
+        sources=(method_source(method),),
         maps=_stretched(maps).float().cpu().numpy(),
         rollout=patches.float().cpu().numpy(),
         pictures=as_pictures(backbone.pixels(images.detach().cpu().float())),
@@ -191,59 +188,6 @@ def attention_rollout(
     )
 
 
-@dataclass(eq=False)
-class _Call:
-    """One pass through the attention of a block."""
-
-    block: int
-    x: Tensor  # (B, T, D) tokens that entered
-    bias: Tensor | None
-    marker: Tensor  # (B, T, D) zeros that were added to what came out: their gradient says what is used of it
-    used: Tensor | None = None  # (T,) bool, tokens of which the feature depends on what came out; None: on none
-
-
-@contextmanager
-def _recorded(blocks: Sequence[Any]) -> Iterator[list[_Call]]:
-    """The passes through the attention of these blocks while the context lasts, in their order."""
-    import torch
-
-    calls: list[_Call] = []
-    before = [vars(block).get("attend") for block in blocks]  # who replaced it already gets it back
-
-    def recording(number: int, attend: Any) -> Any:
-        def attend_and_record(x: Tensor, bias: Tensor | None = None) -> Any:
-            branch = attend(x, bias)
-            marker = torch.zeros_like(branch, requires_grad=True)
-            calls.append(_Call(number, x.detach(), None if bias is None else bias.detach(), marker))
-            return branch + marker
-
-        return attend_and_record
-
-    try:
-        for number, block in enumerate(blocks):
-            block.attend = recording(number, block.attend)
-        yield calls
-    finally:
-        for block, own in zip(blocks, before, strict=True):
-            vars(block).pop("attend", None)
-            if own is not None:
-                block.attend = own
-
-
-def _mark_used(calls: list[_Call], features: Tensor) -> None:
-    """Say of each pass, and of each token in it, whether features (B, D) depend on what came out."""
-    import torch
-
-    if not calls or not features.requires_grad:
-        return
-    # in a random direction: along the ones, a feature that ends in a LayerNorm has no gradient
-    direction = torch.randn(features.shape[1], generator=torch.Generator().manual_seed(0)).to(features)
-    gradients = torch.autograd.grad((features @ direction).sum(), [one.marker for one in calls], allow_unused=True)
-    for call, gradient in zip(calls, gradients, strict=True):
-        if gradient is not None and gradient.any():
-            call.used = gradient.ne(0).any(2).any(0)
-
-
 def _rolled_out(backbone: Any, chain: list[Any], *, residual: float, heads: str) -> tuple[Tensor, ...]:
     """Follow the feature back from the last block to the first, one row of the product of matrices.
 
@@ -254,18 +198,13 @@ def _rolled_out(backbone: Any, chain: list[Any], *, residual: float, heads: str)
     rows, columns = backbone.grid
     first, image_tokens = backbone.num_prefix, backbone.num_prefix + rows * columns
     B, T = chain[-1].x.shape[:2]
-    pooled = chain[-1].x.new_zeros(B, image_tokens)  # what `backbone.pool` reads
-    if backbone.model.global_pool == "token":
-        pooled[:, 0] = 1
-    else:
-        start = 0 if backbone.model.pool_include_prefix else first
-        pooled[:, start:] = 1 / (image_tokens - start)
+    pooled = read_tokens(backbone).to(chain[-1].x).expand(B, -1)  # what `backbone.pool` reads
     mass = F.pad(pooled, (0, T - image_tokens))  # (B, T) of the tokens that leave the block at hand
     if len(chain) == len(backbone.blocks) and chain[-1].used[image_tokens:].any():
         mass = F.pad(pooled / 2, (0, T - image_tokens), value=0.5 / (T - image_tokens))  # GNM-PT reads prompts too
     prompts, shares, even = (pooled.new_zeros(shape) for shape in ((B,), (B, len(chain)), (len(chain),)))
     for i in reversed(range(len(chain))):
-        attention = _one_matrix(backbone.blocks[i].attention(chain[i].x, chain[i].bias), heads)  # (B, T, T)
+        attention = fused(backbone.blocks[i].attention(chain[i].x, chain[i].bias), heads)  # (B, T, T)
         T = attention.shape[1]
         shares[:, i] = (pooled[:, None] @ attention[:, :image_tokens])[:, 0, image_tokens:].sum(1)
         even[i] = 1 - image_tokens / T
@@ -275,12 +214,6 @@ def _rolled_out(backbone: Any, chain: list[Any], *, residual: float, heads: str)
         prompts = prompts + mass[:, kept:].sum(1)
         mass = F.pad(mass[:, :kept], (0, before - kept))
     return mass[:, first:image_tokens].unflatten(1, (rows, columns)), prompts, shares, even
-
-
-def _one_matrix(attention: Tensor, heads: str) -> Tensor:
-    """(B, heads, T, T) -> (B, T, T), rows sum to 1."""
-    fused = attention.mean(1) if heads == "mean" else attention.amax(1) if heads == "max" else attention.amin(1)
-    return fused / fused.sum(-1, keepdim=True).clamp(min=1e-12)
 
 
 def _stretched(maps: Tensor) -> Tensor:

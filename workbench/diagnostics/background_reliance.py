@@ -21,7 +21,20 @@ import numpy as np
 from workbench import metrics
 from workbench.data import first_of_each
 
-from .base import GROUP_COLOURS, GROUP_ORDER, INK, MUTED, PAPER, ROWS, Result, dress, percent, require_classes
+from .base import (
+    GROUP_COLOURS,
+    GROUP_ORDER,
+    INK,
+    MUTED,
+    PAPER,
+    ROWS,
+    Result,
+    dress,
+    is_narrow,
+    method_source,
+    percent,
+    require_classes,
+)
 from .other_backgrounds import own_and_others, probabilities
 
 if TYPE_CHECKING:
@@ -143,6 +156,7 @@ class BackgroundReliance(Result):
         from matplotlib.patches import Patch
 
         bars = {"own": -0.2, "swapped": 0.2} if view == "accuracy" else {"changes": -0.12}
+        tight = is_narrow(ax)
         ticks = []
         for place, group in enumerate(ROWS):
             classes, images = self.sizes(group)
@@ -159,16 +173,17 @@ class BackgroundReliance(Result):
                 ax.vlines(place + shift, 100 * interval.low, 100 * interval.high, color=INK, linewidth=1.2)
                 top = max(top, 100 * np.nanmax([interval.estimate, interval.high]))
             if view == "changes":
-                ax.plot(place + 0.28, 100 * self.ever(group), **_EVER)
+                ax.plot(place + (0.36 if tight else 0.28), 100 * self.ever(group), **_EVER)
             shown = self.intervals["gap" if view == "accuracy" else "changes", group]
             text = percent(shown.estimate, shown.low, shown.high, sign=view == "accuracy").replace(" [", "\n[")
             ax.annotate(
-                text, (place + sum(bars.values()), top), (0, 3), textcoords="offset points", ha="center", va="bottom",
+                text.replace(", ", ",\n") if tight else text,
+                (place + sum(bars.values()), top), (0, 3), textcoords="offset points", ha="center", va="bottom",
                 fontsize="small", bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.5},
             )  # fmt: skip
         ax.set_xticks(range(len(ROWS)), ticks)
         ax.set_xlim(-0.6, len(ROWS) - 0.4)
-        ax.set_ylim(0, 122)  # room for the numbers
+        ax.set_ylim(0, 140 if tight else 122)  # room for the numbers
         ax.set_yticks(range(0, 101, 20))
         what = "accuracy (%)" if view == "accuracy" else "changed decisions (%)"
         ax.set_ylabel(f"{what}, {LEVEL:.0%} interval\nover classes")
@@ -234,7 +249,7 @@ def background_reliance(
             "seed": seed,
             "method": method.name,
         },
-        sources=({key: spec[key] for key in ("manifest", "manifest_sha256", "split", "preprocessing")},),
+        sources=(method_source(method, data=spec),),
         method=method.name,
         intervals=intervals_of(predicted, probability, labels, groups, seed=seed),
         ids=dataset.ids[rows],

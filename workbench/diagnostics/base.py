@@ -1,25 +1,55 @@
-"""What every diagnostic shares: the result that draws and saves itself, the visual language, the registry.
+"""What every diagnostic shares: the result that draws and saves itself, and the registry.
 
 A diagnostic is a function of features (or of a method) that returns a frozen `Result`. The function computes, the
-result draws. Colours, markers and type of figures are decided here and nowhere else; the colours of shot groups are
-from Okabe and Ito's "Color Universal Design" set, those of methods from Paul Tol's "muted" scheme (SRON/EPS/TN/09-002).
+result draws, with the colours, markers and type of `visual`, whose names are offered here too.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from workbench.versions import versions
+
+from .provenance import method_source as method_source
+from .provenance import read_provenance as read_provenance
+from .registry import DIAGNOSTICS as DIAGNOSTICS
+from .registry import load_diagnostic as load_diagnostic
+from .visual import CAPTION_SIZE as CAPTION_SIZE
+from .visual import COLUMN_WIDTH as COLUMN_WIDTH
+from .visual import DIVERGING as DIVERGING
+from .visual import FONT_SIZE as FONT_SIZE
+from .visual import GRID as GRID
+from .visual import GROUP_COLOURS as GROUP_COLOURS
+from .visual import GROUP_MARKERS as GROUP_MARKERS
+from .visual import GROUP_ORDER as GROUP_ORDER
+from .visual import HEAT as HEAT
+from .visual import INK as INK
+from .visual import METHOD_COLOURS as METHOD_COLOURS
+from .visual import METHOD_MARKERS as METHOD_MARKERS
+from .visual import MUTED as MUTED
+from .visual import NARROW as NARROW
+from .visual import PAPER as PAPER
+from .visual import RASTER_FROM as RASTER_FROM
+from .visual import RESOLUTION as RESOLUTION
+from .visual import ROWS as ROWS
+from .visual import SEQUENTIAL as SEQUENTIAL
+from .visual import SPLIT_LINES as SPLIT_LINES
+from .visual import TEXT_WIDTH as TEXT_WIDTH
+from .visual import caption_below as caption_below
+from .visual import dress as dress
+from .visual import figure_style as figure_style
+from .visual import is_narrow as is_narrow
+from .visual import legend_beside as legend_beside
+from .visual import percent as percent
+from .visual import plain as plain
+from .visual import scatter_by_frequency as scatter_by_frequency
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,169 +59,6 @@ if TYPE_CHECKING:
     from workbench.data.manifest import Classes
     from workbench.features import Features
     from workbench.methods import Method
-
-# Function that computes each diagnostic, by name.
-DIAGNOSTICS = {
-    "ablate_prompts": "workbench.diagnostics.prompt_ablation:ablate_prompts",
-    "adapter_scales": "workbench.diagnostics.adapter_scales:adapter_scales",
-    "attention_rollout": "workbench.diagnostics.attention_rollout:attention_rollout",
-    "background_reliance": "workbench.diagnostics.background_reliance:background_reliance",
-    "calibration": "workbench.diagnostics.calibration:calibration",
-    "candidate_confusion": "workbench.diagnostics.candidate_confusion:candidate_confusion",
-    "changes": "workbench.diagnostics.changes:changes",
-    "class_similarity": "workbench.diagnostics.similarity:class_similarity",
-    "confusable_pairs": "workbench.diagnostics.confusable_pairs:confusable_pairs",
-    "convergence": "workbench.diagnostics.convergence:convergence",
-    "cost": "workbench.diagnostics.cost:cost",
-    "cost_against_accuracy": "workbench.diagnostics.cost_against_accuracy:cost_against_accuracy",
-    "description_matches": "workbench.diagnostics.description_matches:description_matches",
-    "description_weights": "workbench.diagnostics.description_weights:description_weights",
-    "error_flow": "workbench.diagnostics.error_flow:error_flow",
-    "expansion_curve": "workbench.diagnostics.ensemble_curve:expansion_curve",
-    "faithfulness": "workbench.diagnostics.faithfulness:faithfulness",
-    "grad_cam": "workbench.diagnostics.grad_cam:grad_cam",
-    "group_report": "workbench.diagnostics.accuracy:group_report",
-    "intra_class_distances": "workbench.diagnostics.intra_class:intra_class_distances",
-    "knn_accuracy": "workbench.diagnostics.knn:knn_accuracy",
-    "localisation": "workbench.diagnostics.localisation:localisation",
-    "modality_gap": "workbench.diagnostics.modality_gap:modality_gap",
-    "project": "workbench.diagnostics.projection:project",
-    "prompt_matching": "workbench.diagnostics.prompt_matching:prompt_matching",
-    "saliency_maps": "workbench.diagnostics.saliency:saliency_maps",
-    "sanity_check": "workbench.diagnostics.sanity_check:sanity_check",
-    "separability": "workbench.diagnostics.separability:separability",
-    "suspicious": "workbench.diagnostics.suspicious:suspicious",
-    "taxonomy_levels": "workbench.diagnostics.taxonomy_levels:taxonomy_levels",
-    "topk": "workbench.diagnostics.topk:topk",
-    "weight_norms": "workbench.diagnostics.weight_norms:weight_norms",
-}
-
-GROUP_ORDER = ("many", "medium", "few")
-ROWS = ("all", *GROUP_ORDER)  # of a table or figure by group
-GROUP_COLOURS = {"many": "#0072B2", "medium": "#009E73", "few": "#D55E00"}
-GROUP_MARKERS = {"many": "o", "medium": "s", "few": "^"}
-METHOD_COLOURS = (  # in registry order; the paper's number is a short tick in INK on the same axis
-    *("#332288", "#CC6677", "#117733", "#DDCC77", "#88CCEE"),
-    *("#882255", "#44AA99", "#999933", "#AA4499", "#661100"),
-)
-METHOD_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
-SPLIT_LINES = {"train": "-", "test": "--"}
-SEQUENTIAL, DIVERGING, HEAT = "viridis", "RdBu_r", "inferno"
-INK, MUTED, GRID, PAPER = "#1a1a1a", "#6b6b6b", "#e6e6e6", "#ffffff"
-COLUMN_WIDTH, TEXT_WIDTH = 3.25, 5.5  # inches: one column of a two-column page, the full text width
-FONT_SIZE, CAPTION_SIZE = 9, 8  # points at final size; nothing in a figure is below 7
-RASTER_FROM = 5000  # scatters of more points are drawn as pixels inside a vector figure
-RESOLUTION = 300  # dots per inch of PNG files and of rasterised parts
-
-_STYLE = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so a figure has the same bytes on every machine
-    "font.size": FONT_SIZE,
-    "text.usetex": False,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.labelsize": FONT_SIZE,
-    "axes.edgecolor": INK,
-    "axes.facecolor": PAPER,
-    "axes.linewidth": 0.8,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.labelsize": CAPTION_SIZE,
-    "ytick.labelsize": CAPTION_SIZE,
-    "legend.fontsize": CAPTION_SIZE,
-    "legend.frameon": False,
-    "legend.title_fontsize": CAPTION_SIZE,
-    "legend.handlelength": 1.4,
-    "lines.linewidth": 1.2,
-    "lines.markersize": 5,
-    "figure.facecolor": PAPER,
-    "figure.constrained_layout.use": True,
-    "savefig.bbox": None,
-    "savefig.facecolor": PAPER,
-    "pdf.fonttype": 42,  # TrueType outlines: publishers refuse Type 3
-    "pdf.use14corefonts": False,
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "workbench",  # the same element names each time
-}
-
-
-def load_diagnostic(name: str) -> Callable[..., Result]:
-    """The function that computes the diagnostic of this name."""
-    if name not in DIAGNOSTICS:
-        raise ValueError(f"diagnostic {name!r} is not known; choose one of {', '.join(DIAGNOSTICS)}.")
-    module, function = DIAGNOSTICS[name].split(":")
-    return getattr(import_module(module), function)
-
-
-@contextmanager
-def figure_style() -> Iterator[None]:
-    """The house style of figures for the time of a `with` block; matplotlib's own settings are as before after it."""
-    import matplotlib as mpl
-
-    with mpl.rc_context(_STYLE):
-        yield
-
-
-def dress(ax: Axes, *, grid: str | None = "y") -> None:
-    """Quiet frame: no upper and right spine, and light grid lines of one axis ("x", "y" or None) behind the data."""
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.set_axisbelow(True)
-    if grid:
-        ax.grid(axis=grid, color=GRID, linewidth=0.8)
-
-
-def scatter_by_frequency(
-    ax: Axes,
-    values: np.ndarray,
-    counts: np.ndarray,
-    groups: np.ndarray,
-    *,
-    labels: dict[str, str],
-    bands: dict[str, tuple[float, ...]],
-    **artist_kw: Any,
-) -> None:
-    """One point per class, most training images first, each group in its colour and with its marker; nan is left out.
-
-    values, counts, groups: (C,); bands: group -> (level,) or (level, low, high), a line with a band across its classes.
-    """
-    from matplotlib.ticker import MaxNLocator
-
-    rank = np.empty(len(counts), dtype=int)
-    # by group first: a rule of reference counts can order classes slightly otherwise than the training images do
-    order = np.lexsort((-counts, [GROUP_ORDER.index(group) for group in groups]))
-    rank[order] = np.arange(1, len(counts) + 1)
-    size = 22 if len(counts) <= 150 else 10
-    for group in GROUP_ORDER:
-        inside = (groups == group) & np.isfinite(values)
-        if not inside.any():
-            continue
-        colour = GROUP_COLOURS[group]
-        style = {"s": size, "alpha": 0.7, "linewidths": 0, "color": colour, "marker": GROUP_MARKERS[group]}
-        style |= {"rasterized": len(counts) >= RASTER_FROM, "label": labels[group]}
-        ax.scatter(rank[inside], values[inside], **(style | artist_kw))
-        ends = rank[inside].min() - 0.5, rank[inside].max() + 0.5
-        ax.hlines(bands[group][0], *ends, color=colour, linewidth=1.6)
-        if len(bands[group]) == 3 and np.isfinite(bands[group]).all():
-            ax.fill_between(ends, *bands[group][1:], color=colour, alpha=0.18, linewidth=0)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_xlabel("class, most training images first")
-    dress(ax)
-
-
-def legend_beside(ax: Axes, **legend_kw: Any) -> None:
-    """The legend of the axes, to the right of them; dollar signs in labels stay text."""
-    place = {"alignment": "left", "loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
-    legend = ax.legend(**(place | legend_kw))
-    for text in (legend.get_title(), *legend.get_texts()):
-        text.set_parse_math(False)
-
-
-def caption_below(ax: Axes, text: str) -> None:
-    """A caveat under the label of the x axis, in small grey type; dollar signs in it stay text."""
-    ax.annotate(
-        text, (0, 0), (0, -3), xycoords=("axes fraction", ax.xaxis.label), textcoords="offset points", va="top",
-        fontsize="small", color=MUTED, annotation_clip=False, parse_math=False,
-    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -299,42 +166,6 @@ class Result:
         return view or self.views[0]
 
 
-def read_provenance(path: str | Path) -> dict[str, Any]:
-    """What made a figure saved by `Result.save`, read from the file itself."""
-    path = Path(path)
-    content = path.read_bytes()
-    if path.suffix == ".png":
-        from PIL import Image
-
-        with Image.open(io.BytesIO(content)) as image:
-            note = image.info.get("Description")
-    elif path.suffix == ".svg":
-        from xml.etree import ElementTree
-
-        note = ElementTree.fromstring(content).findtext(".//{http://purl.org/dc/elements/1.1/}description")
-    elif path.suffix == ".pdf":
-        note = _pdf_keywords(content)
-    else:
-        raise ValueError(f"{path} ends in {path.suffix!r}; provenance is kept in .pdf, .png and .svg files.")
-    if not note:
-        raise ValueError(f"{path} carries no provenance; it was not saved by a workbench result.")
-    return json.loads(note)
-
-
-def _pdf_keywords(content: bytes) -> str | None:
-    """The /Keywords string of a PDF's information dictionary; parentheses and backslashes in it have a backslash."""
-    start = content.find(b"/Keywords (")
-    if start < 0:
-        return None
-    out = bytearray()
-    position = start + len(b"/Keywords (")
-    while content[position : position + 1] not in (b")", b""):
-        position += content[position] == ord("\\")
-        out.append(content[position])
-        position += 1
-    return out.decode("ascii")
-
-
 def same_classes(several: Sequence[Features]) -> Classes:
     """The class list that all of these features share; ValueError where they differ."""
     first = several[0].classes
@@ -359,21 +190,3 @@ def require_classes(method: Method, dataset: LongTailDataset) -> None:
             f"{method.name} knows {len(method.classes)} classes and {dataset.manifest.name!r} has "
             f"{len(dataset.classes)}, or they are named or ordered differently; use the data set of the run."
         )
-
-
-def percent(value: float, low: float = math.nan, high: float = math.nan, *, sign: bool = False) -> str:
-    """A share (sign: a difference of shares) in percent, with its interval where there is one: "51.2 [47.8, 54.6]"."""
-    if math.isnan(value):
-        return "n/a"
-    form = "+.1f" if sign else ".1f"
-    interval = "" if math.isnan(low) else f" [{100 * low:{form}}, {100 * high:{form}}]"
-    return f"{100 * value:{form}}{interval}"
-
-
-def plain(text: str, letters: int) -> str:
-    """On one line and not longer than so many letters, cut in the middle: "striped r…een star"."""
-    text = " ".join(text.split())
-    if len(text) <= letters:
-        return text
-    left = letters // 2
-    return f"{text[:left]}\N{HORIZONTAL ELLIPSIS}{text[len(text) - (letters - left - 1) :]}"

@@ -26,6 +26,7 @@ from .base import (
     Result,
     caption_below,
     dress,
+    is_narrow,
     legend_beside,
     percent,
     plain,
@@ -154,7 +155,10 @@ class CandidateConfusion(Result):
         (self._draw_ranks if view == "rank" else self._draw_changes)(ax, **artist_kw)
         ax.set_yticks(
             range(len(ROWS)),
-            [f"{g}, {self.table[g].classes} classes\nn = {self.table[g].images}" for g in reversed(ROWS)],
+            [
+                f"{g},{chr(10) if is_narrow(ax) else ' '}{self.table[g].classes} classes\nn = {self.table[g].images}"
+                for g in reversed(ROWS)
+            ],
         )
         ax.tick_params(axis="y", length=0)
         dress(ax, grid="x")
@@ -186,6 +190,7 @@ class CandidateConfusion(Result):
     def _draw_changes(self, ax: Axes, **artist_kw: Any) -> None:
         from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+        tight = is_narrow(ax)
         for place, group in enumerate(reversed(ROWS)):
             row, colour = self.table[group], GROUP_COLOURS.get(group, MUTED)
             style = {"edgecolor": colour, "linewidth": 1.2, "height": 0.6}
@@ -199,14 +204,15 @@ class CandidateConfusion(Result):
             found = row.difference
             said = f"{percent(row.before)} \N{RIGHTWARDS ARROW} {percent(row.after)} %"
             said += f"\n{percent(found.estimate, found.low, found.high, sign=True)}{'†' if found.too_small else ''}"
+            said = said.replace(" [", "\n[") if tight else said
             ax.annotate(
                 said if row.images else "n/a (0 images)", (1.02, place), xycoords=("axes fraction", "data"),
                 va="center", fontsize="small", annotation_clip=False, color=INK if row.images else MUTED,
             )  # fmt: skip
         ax.axvline(0, color=INK, linewidth=0.8)
-        reach = 1.2 * max(1, self.table["all"].fixed, self.table["all"].broken)
+        reach = (1.65 if tight else 1.2) * max(1, self.table["all"].fixed, self.table["all"].broken)
         ax.set_xlim(-reach, reach)
-        ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=4 if tight else 6, integer=True))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{abs(value):g}"))
         ax.set_xlabel("images that re-ranking decides otherwise")
         for face, label in (("none", "right to wrong"), (INK, "wrong to right")):

@@ -28,6 +28,7 @@ from .base import (
     Result,
     dress,
     figure_style,
+    is_narrow,
     plain,
     same_classes,
 )
@@ -159,10 +160,10 @@ class Changes(Result):
         from matplotlib.patches import Patch
         from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-        ticks = []
+        ticks, tight = [], is_narrow(ax)
         for place, group in enumerate(reversed(ROWS)):
             flow, colour = self.flows[group], GROUP_COLOURS.get(group, MUTED)
-            ticks.append(f"{group}, {flow.classes} classes\nn = {flow.images}")
+            ticks.append(f"{group},{chr(10) if tight else ' '}{flow.classes} classes\nn = {flow.images}")
             style = {"edgecolor": colour, "linewidth": 1.2, "height": 0.6}
             ax.barh(place, flow.fixed, **(style | {"color": colour} | artist_kw))
             ax.barh(place, -flow.broken, **(style | {"color": "none"} | artist_kw))
@@ -177,9 +178,9 @@ class Changes(Result):
                 fontsize="small", annotation_clip=False, color=INK if flow.images else MUTED,
             )  # fmt: skip
         ax.axvline(0, color=INK, linewidth=0.8)
-        reach = 1.18 * max(1, self.flows["all"].fixed, self.flows["all"].broken)
+        reach = (1.5 if tight else 1.18) * max(1, self.flows["all"].fixed, self.flows["all"].broken)
         ax.set_xlim(-reach, reach)
-        ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=4 if tight else 6, integer=True))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{abs(value):g}"))
         ax.set_yticks(range(len(ROWS)), ticks)
         ax.tick_params(axis="y", length=0)

@@ -15,7 +15,19 @@ import numpy as np
 
 from workbench import metrics
 
-from .base import CAPTION_SIZE, GROUP_COLOURS, GROUP_ORDER, INK, MUTED, Result, caption_below, dress, percent, plain
+from .base import (
+    CAPTION_SIZE,
+    GROUP_COLOURS,
+    GROUP_ORDER,
+    INK,
+    MUTED,
+    Result,
+    caption_below,
+    dress,
+    is_narrow,
+    percent,
+    plain,
+)
 from .thumbnails import GAP, SIDE, place_on, thumbnails
 
 if TYPE_CHECKING:
@@ -28,7 +40,7 @@ if TYPE_CHECKING:
 _DRAWN = 12  # pairs of a figure, which is as many as can be read
 _PICTURED = 6  # pairs with images
 _EACH = 2  # images of each of the four kinds
-_KINDS = ("first taken for\nsecond", "first, right", "second, right", "second taken\nfor first")
+_KINDS = ("first\ntaken for\nsecond", "first,\nright", "second,\nright", "second\ntaken for\nfirst")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +163,8 @@ class ConfusablePairs(Result):
                     f"{one.images} of {one.of}", (high, place + shift), (3, 0), textcoords="offset points",
                     va="center", fontsize=CAPTION_SIZE - 1, annotation_clip=False,
                 )  # fmt: skip
-        ticks = [f"{self._described(pair.first, 24)}\n{self._described(pair.second, 24)}" for pair in shown]
+        letters = 12 if is_narrow(ax) else 24
+        ticks = [f"{self._described(pair.first, letters)}\n{self._described(pair.second, letters)}" for pair in shown]
         ax.set_yticks(range(len(shown)), ticks, fontsize=CAPTION_SIZE - 1, parse_math=False)
         ax.tick_params(axis="y", length=0)
         ax.set_ylim(len(shown) - 0.5, -0.5)
@@ -183,7 +196,11 @@ class ConfusablePairs(Result):
         centres = [np.mean(lefts[kind * E : (kind + 1) * E]) + SIDE / 2 for kind in range(K)]
         ax.set_xticks(centres, _KINDS, fontsize=CAPTION_SIZE - 1)
         ax.xaxis.tick_top()
-        names = [f"{self._described(pair.first, 20)}\n{self._described(pair.second, 20)}" for pair in self.pairs[:P]]
+        letters = 12 if is_narrow(ax) else 20
+        names = [
+            f"{self._described(pair.first, letters)}\n{self._described(pair.second, letters)}"
+            for pair in self.pairs[:P]
+        ]
         ax.set_yticks(np.arange(P) * step + SIDE / 2, names, fontsize=CAPTION_SIZE - 1, parse_math=False)
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)

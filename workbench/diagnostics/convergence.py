@@ -27,6 +27,7 @@ from .base import (
     caption_below,
     dress,
     legend_beside,
+    method_source,
     plain,
 )
 
@@ -199,7 +200,7 @@ def convergence(runs: Trained | Sequence[Trained] | Mapping[str, Trained]) -> Co
         raise ValueError("nothing was given; convergence takes a run or several.")
     return Convergence(
         arguments={"runs": {name: str(run.path) for name, run in given.items()}},
-        sources=tuple({key: run.config.get(key) for key in ("method", "options", "seed")} for run in given.values()),
+        sources=tuple(method_source(run) for run in given.values()),
         curves={name: _curve(run) for name, run in given.items()},
     )
 

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .base import INK, MUTED, Result, dress
+from .base import INK, MUTED, Result, dress, method_source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,7 +124,7 @@ def cost(method: torch.nn.Module, *, repeats: int = 5) -> Cost:
             parameter.requires_grad_(trainable)
     return Cost(
         arguments={"repeats": repeats, "backbone": str(getattr(method.backbone, "name", ""))},
-        sources=(),
+        sources=(method_source(method),),
         method=type(method).__name__,
         tuned=sum(n for name, n in parameters.items() if name.startswith(tuple(method.tuned)) and name not in head),
         head=sum(head.values()),

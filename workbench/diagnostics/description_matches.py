@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .base import INK, MUTED, TEXT_WIDTH, Result, plain
+from .base import INK, MUTED, TEXT_WIDTH, Result, is_narrow, plain
 from .candidates import candidates_of
 from .thumbnails import rows_of
 
@@ -27,11 +27,29 @@ if TYPE_CHECKING:
 
 _CANDIDATES = 3  # drawn of each image
 _LINE, _GAP = 0.145, 0.09  # inches: a line of text, and what separates candidates
-_PICTURE = 1.0  # inches, width of an image's column
-_SENTENCE, _NAME, _ID = 51, 30, 18  # letters
-_NUMBERS, _BAR = 4.55, 4.6  # inches from the left: right end of the numbers, start of the bars
+_NAME = 30  # letters
 _SMALL = 7  # points
 _DECISION, _TRUE = "\N{BLACK RIGHT-POINTING TRIANGLE}", "\N{CHECK MARK}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Columns:
+    """What stands where in the figure (inches), and how many letters have room there."""
+
+    width: float
+    picture: float  # width of an image's column
+    numbers: float  # their right end; bars begin there
+    bars: bool
+    sentence: int
+    name: int
+    id: int
+    rest: int  # of the line that says what is not drawn
+
+
+_TEXT = _Columns(
+    width=TEXT_WIDTH - 0.1, picture=1.0, numbers=4.55, bars=True, sentence=51, name=_NAME, id=18, rest=90
+)  # fmt: skip
+_COLUMN = _Columns(width=3.15, picture=0.55, numbers=3.13, bars=False, sentence=32, name=15, id=9, rest=46)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -130,56 +148,62 @@ class DescriptionMatches(Result):
         return np.argsort(-self.contributions[image, place, :given], kind="stable")[: self.top]
 
     def _draw(self, ax: Axes, view: str, **artist_kw: Any) -> None:
-        # The axes' unit is the inch of a figure of `size`, so that lines of text and what they name stay beside.
-        width, height = TEXT_WIDTH - 0.1, self._height * len(self.ids)
+        # The axes' unit is the inch of the figure, so that lines of text and what they name stay beside.
+        look = _COLUMN if is_narrow(ax) else _TEXT
+        height = self._height * len(self.ids)
         longest = np.nanmax(np.abs(self.contributions), initial=1e-12)
         for image in range(len(self.ids)):
             top = image * self._height
             if image:
-                ax.plot([0, width], [top - _GAP / 2] * 2, color=MUTED, linewidth=0.5)
-            self._draw_image(ax, image, top + _GAP / 2)
+                ax.plot([0, look.width], [top - _GAP / 2] * 2, color=MUTED, linewidth=0.5)
+            self._draw_image(ax, image, top + _GAP / 2, look)
             y = top + _GAP
             for place in self.drawn(image):
-                y = self._draw_candidate(ax, image, place, y, (width - _BAR) / longest, **artist_kw) + _GAP
-            self._draw_rest(ax, image, y)
-        ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])  # after the pictures, which set limits too
+                y = self._draw_candidate(ax, image, place, y, look, longest, **artist_kw) + _GAP
+            self._draw_rest(ax, image, y, look)
+        ax.set_aspect("equal")
+        ax.set(xlim=(0, look.width), ylim=(height, 0), xticks=[], yticks=[])  # after the pictures, which set limits too
         ax.spines[:].set_visible(False)
-        ax.set_xlabel(
-            f"{_DECISION} decision, {_TRUE} true class; weight \N{MULTIPLICATION SIGN} similarity, bar: their product",
-            fontsize="small",
-        )
+        said = f"{_DECISION} decision, {_TRUE} true class; weight \N{MULTIPLICATION SIGN} similarity"
+        ax.set_xlabel(said + ", bar: their product" * look.bars, fontsize="small")
 
-    def _draw_image(self, ax: Axes, image: int, top: float) -> None:
+    def _draw_image(self, ax: Axes, image: int, top: float, look: _Columns) -> None:
         parts = str(self.ids[image]).split("/")
         if self.pictures:
             picture = self.pictures[image]
             H, W = picture.shape[:2]
-            scale = (_PICTURE - 0.08) / max(H, W)
+            scale = (look.picture - 0.08) / max(H, W)
             ax.imshow(picture, extent=(0, W * scale, top + H * scale, top), aspect="auto")
             top += H * scale + 0.04
             parts = parts[-1:]
-        name = "\n".join(plain(part, _ID) for part in parts[-4:])
+        name = "\n".join(plain(part, look.id) for part in parts[-4:])
         _write(ax, 0, top - _LINE / 2, name, color=MUTED, va="top")
 
-    def _draw_candidate(self, ax: Axes, image: int, place: int, y: float, per_unit: float, **artist_kw: Any) -> float:
+    def _draw_candidate(
+        self, ax: Axes, image: int, place: int, y: float, look: _Columns, longest: float, **artist_kw: Any
+    ) -> float:
         candidate = self.candidates[image, place]
         decided, true = candidate == self.predicted[image], candidate == self.labels[image]
         marks = f"{_DECISION if decided else ''}{_TRUE if true else ''}"
         colour = INK if decided else MUTED
-        name = f"{marks} {plain(self.names[candidate], _NAME)}".strip()
-        _write(ax, _PICTURE + 0.05, y, name, weight="bold" if marks else "normal")
-        _write(ax, _NUMBERS, y, f"coarse place {place + 1}, score {self.scores[image, place]:.3f}", ha="right")
+        name = f"{marks} {plain(self.names[candidate], look.name)}".strip()
+        _write(ax, look.picture + 0.05, y, name, weight="bold" if marks else "normal")
+        _write(ax, look.numbers, y, f"coarse place {place + 1}, score {self.scores[image, place]:.3f}", ha="right")
         for m in self._best(image, place):
             y += _LINE
             weight, similarity = self.weights[image, place, m], self.similarities[image, place, m]
-            _write(ax, _PICTURE + 0.12, y, plain(self.texts[image][place][m], _SENTENCE), color=MUTED)
-            _write(ax, _NUMBERS, y, f"{weight:.2f} \N{MULTIPLICATION SIGN} {similarity:.2f}", ha="right")
+            _write(ax, look.picture + 0.12, y, plain(self.texts[image][place][m], look.sentence), color=MUTED)
+            _write(ax, look.numbers, y, f"{weight:.2f} \N{MULTIPLICATION SIGN} {similarity:.2f}", ha="right")
+            if not look.bars:
+                continue
             style: dict[str, Any] = {"height": 0.6 * _LINE, "edgecolor": colour, "linewidth": 0.6}
             style["facecolor"] = colour if similarity >= 0 else "none"
-            ax.barh(y + _LINE / 2, abs(weight * similarity) * per_unit, left=_BAR, **(style | artist_kw))
+            left = look.numbers + 0.05
+            length = abs(weight * similarity) * (look.width - left) / longest
+            ax.barh(y + _LINE / 2, length, left=left, **(style | artist_kw))
         return y + _LINE
 
-    def _draw_rest(self, ax: Axes, image: int, y: float) -> None:
+    def _draw_rest(self, ax: Axes, image: int, y: float, look: _Columns) -> None:
         drawn = {int(self.candidates[image, place]) for place in self.drawn(image)}
         true, decided = int(self.labels[image]), int(self.predicted[image])
         more = self.candidates.shape[1] - len(drawn)
@@ -188,7 +212,7 @@ class DescriptionMatches(Result):
             parts.append(f"true class, no candidate: {plain(self.names[true], _NAME)}")
         if decided not in drawn:
             parts.append(f"decision: {plain(self.names[decided], _NAME)}")
-        _write(ax, _PICTURE + 0.05, y, "; ".join(parts), color=MUTED, style="italic")
+        _write(ax, look.picture + 0.05, y, plain("; ".join(parts), look.rest), color=MUTED, style="italic")
 
 
 def description_matches(

@@ -24,6 +24,7 @@ from .base import (
     Result,
     caption_below,
     dress,
+    is_narrow,
     legend_beside,
     percent,
     scatter_by_frequency,
@@ -136,6 +137,7 @@ class ErrorFlow(Result):
         (self._draw_flow if view == "flow" else self._draw_predictions)(ax, **artist_kw)
 
     def _draw_flow(self, ax: Axes, **artist_kw: Any) -> None:
+        tight = is_narrow(ax)
         kinds = (("share", 0.14, 0.44, 1.0), ("even", -0.2, 0.12, 0.55), ("by_counts", -0.36, 0.12, 0.55))
         for place, true in enumerate(reversed(GROUP_ORDER)):
             if not self.sizes(true)[2]:
@@ -154,7 +156,7 @@ class ErrorFlow(Result):
                             fontsize="small",
                         )  # fmt: skip
                     left += width
-                if kind != "share":
+                if kind != "share" and not tight:
                     ax.annotate(
                         {"even": "even", "by_counts": "by training images"}[kind], (101, place + shift), va="center",
                         fontsize=7, annotation_clip=False,
@@ -175,7 +177,8 @@ class ErrorFlow(Result):
         ax.spines["left"].set_visible(False)
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, borderaxespad=0.2)
         said = self.caption().replace("%, ", "%,\n").replace("), ", "),\n")
-        caption_below(ax, f"thin: what chance gives; [{self.level:.0%} over classes]\n{said}")
+        thin = "thin: what chance gives" + ", even and, below, by training images" * tight
+        caption_below(ax, f"{thin}; [{self.level:.0%} over classes]\n{said}")
 
     def _draw_predictions(self, ax: Axes, **artist_kw: Any) -> None:
         labels = {group: f"{group} {_times(rate)} ({rate.n})" for group, rate in self.rates.items()}

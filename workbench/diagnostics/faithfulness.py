@@ -20,7 +20,7 @@ import numpy as np
 
 from workbench import metrics
 
-from .base import INK, MUTED, Result, caption_below, dress, legend_beside, plain
+from .base import INK, MUTED, Result, caption_below, dress, legend_beside, method_source, plain
 from .heat_maps import map_values
 
 if TYPE_CHECKING:
@@ -178,6 +178,7 @@ def faithfulness(
         method.train(was_training)
     shares = cuts / (H * W)
     auc = {key: np.trapezoid(curve, shares, axis=1) for key, curve in curves.items()}
+    own, given = method_source(method), maps.sources if isinstance(maps, Result) else ()
     made_by = {"diagnostic": explanation} | maps.arguments if isinstance(maps, Result) else None
     return Faithfulness(
         arguments={
@@ -188,7 +189,7 @@ def faithfulness(
             "method": method.name,
             "made_by": made_by,
         },
-        sources=maps.sources if isinstance(maps, Result) else (),
+        sources=(own, *(source for source in given if source != own)),
         shares=shares,
         curves=curves,
         auc=auc,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .base import Result
+from .base import Result, method_source
 from .heat_maps import as_pictures, image_strips, peaks
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def grad_cam(method: Method, images: Tensor, target: Any = None, *, block: int =
     resized = F.interpolate(_stretched(grid.relu())[:, None], images.shape[2:], mode="bilinear", align_corners=False)
     return GradCAM(
         arguments={"target": None if target is None else targets.tolist(), "block": block},
-        sources=(),
+        sources=(method_source(method),),
         maps=_stretched(resized[:, 0]).cpu().numpy(),
         pictures=as_pictures(backbone.pixels(images.detach().cpu().float())),
         targets=targets.cpu().numpy(),

@@ -12,6 +12,7 @@ a uniform map gives on the same images, and the centre pixel.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,7 +21,7 @@ import numpy as np
 
 from workbench import metrics
 
-from .base import INK, MUTED, TEXT_WIDTH, Result, caption_below, dress, percent, plain
+from .base import INK, MUTED, TEXT_WIDTH, Result, caption_below, dress, is_narrow, percent, plain
 from .heat_maps import map_values
 
 if TYPE_CHECKING:
@@ -111,10 +112,11 @@ class Localisation(Result):
             ax.plot(100 * interval.estimate, place, **({"color": INK, "marker": "o", "markersize": 6} | artist_kw))
             text = percent(interval.estimate, interval.low, interval.high)
             ax.annotate(
-                f"{text}\nn = {interval.n}", (1.02, place), xycoords=("axes fraction", "data"), va="center",
-                fontsize="small", annotation_clip=False,
+                f"{text}\nn = {interval.n}", (1, place), (6, 0), xycoords=("axes fraction", "data"),
+                textcoords="offset points", va="center", fontsize="small", annotation_clip=False,
             )  # fmt: skip
-        ax.set_yticks(places, [plain(name, 24) for name in self.names], parse_math=False)
+        letters = 13 if is_narrow(ax) else 24  # of a line
+        ax.set_yticks(places, [textwrap.fill(plain(name, 24), letters) for name in self.names], parse_math=False)
         ax.set_ylim(-0.6, len(places) - 0.4)
         ax.set_xlim(-2, 102)
         where = f"within {self.tolerance:g} pixels of the object" if self.tolerance else "on the object"

@@ -30,6 +30,7 @@ from .base import (
     caption_below,
     dress,
     legend_beside,
+    method_source,
     percent,
     require_classes,
 )
@@ -276,7 +277,7 @@ def ablate_prompts(
     return PromptAblation(
         arguments={"prompts": None if prompts is None else chosen.tolist(), "layer": layer, "per_class": per_class}
         | {"seed": seed, "method": method.name, "options": method.options},
-        sources=({key: spec[key] for key in ("manifest", "manifest_sha256", "split", "per_class", "preprocessing")},),
+        sources=(method_source(method, data=spec),),
         method=method.name,
         prompts=chosen,
         num_prompts=m,

@@ -22,6 +22,7 @@ from .base import (
     Result,
     caption_below,
     dress,
+    is_narrow,
     legend_beside,
 )
 
@@ -130,7 +131,7 @@ class PromptMatching(Result):
         ax.hlines([rows[0] - 0.5 for _, rows in found[1:]], -0.5, len(columns) - 0.5, color="white", linewidth=1)
         ax.set_yticks([rows.mean() for _, rows in found], [f"{group} ({len(rows)})" for group, rows in found])
         ax.tick_params(axis="y", length=0)
-        step = max(1, -(-len(columns) // 20))
+        step = max(1, -(-len(columns) // (10 if is_narrow(ax) else 20)))
         ax.set_xticks(np.arange(len(columns))[::step], [str(prompt) for prompt in columns[::step]])
         ax.set_xlabel("prompt, most matched first")
         ax.set_ylabel("class, most training images first")

@@ -15,7 +15,7 @@ from scipy import special
 from workbench import metrics
 from workbench.features import Features
 
-from .base import GROUP_ORDER, percent
+from .base import GROUP_ORDER, ROWS, percent
 
 BINNINGS = ("equal_width", "equal_mass")
 _CHUNK = 2**22  # logits at a time in double precision
@@ -119,6 +119,31 @@ def bin_of(confidence: np.ndarray, weight: np.ndarray, bins: int, binning: str) 
     mass = np.bincount(owner, weights=weight)  # of each value of confidence, in rising order
     middle = (np.cumsum(mass) - mass / 2) / max(mass.sum(), 1e-300)
     return np.minimum((middle * bins).astype(np.int64), bins - 1)[owner]
+
+
+def calibration_errors(
+    confidence: np.ndarray, correct: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, bins: int = 15
+) -> dict[str, float]:
+    """ECE of "all" images and of each shot group, with bins of equal width; nan without images.
+
+    The estimates of `group_reliability` without its intervals, in a few milliseconds for 10,000 images.
+
+    Args:
+        confidence: (N,) in [0, 1], probability of the decision.
+        correct: (N,) bool.
+        labels: (N,) int64 true class index.
+        groups: (C,) shot group of each class.
+    """
+    sure = np.asarray(confidence, dtype=np.float64)
+    gaps, place = sure - correct, bin_of(sure, np.ones(len(sure)), bins, "equal_width")
+    of_image, per_class = groups[labels], np.bincount(labels, minlength=len(groups))
+    errors = {}
+    for group in ROWS:
+        inside = slice(None) if group == "all" else of_image == group
+        weight = np.ones(len(labels)) if group == "all" else 1 / per_class[labels[inside]]
+        total = np.bincount(place[inside], weights=weight * gaps[inside], minlength=bins)
+        errors[group] = float(np.abs(total).sum() / weight.sum()) if len(weight) else math.nan
+    return errors
 
 
 def proper_scores(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

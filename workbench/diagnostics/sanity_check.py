@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .base import HEAT, INK, MUTED, TEXT_WIDTH, Result, caption_below, dress, plain
+from .base import HEAT, INK, MUTED, TEXT_WIDTH, Result, caption_below, dress, method_source, plain
 from .heat_maps import STRIP_LENGTH, as_pictures, map_values
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def sanity_check(method: Method, images: Tensor, *, explain: Callable[..., Any],
     name = _name(explain)
     return SanityCheck(
         arguments={"explain": name, "seed": seed, "target": "predicted" if target else None, "method": method.name},
-        sources=(),
+        sources=(method_source(method),),
         trained=trained,
         random=random,
         similarity={

@@ -21,7 +21,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .base import CAPTION_SIZE, GROUP_COLOURS, GROUP_ORDER, MUTED, Result, caption_below, dress, plain, same_classes
+from .base import (
+    CAPTION_SIZE,
+    GROUP_COLOURS,
+    GROUP_ORDER,
+    MUTED,
+    Result,
+    caption_below,
+    dress,
+    is_narrow,
+    plain,
+    same_classes,
+)
 from .neighbours import metric_space
 from .suspects import (
     EXACT,
@@ -166,11 +177,13 @@ class Suspicious(Result):
         assert self.pictures is not None
         shown = [self.findings[place] for place in self.pictured]
         kinds = [kind for kind in KINDS if any(one.kind == kind for one in shown)]
-        step, words = SIDE + GAP, round(0.75 * SIDE)
+        tight = is_narrow(ax)
+        columns, letters = (4, 8) if tight else (_COLUMNS, _LETTERS)
+        step, words = SIDE + GAP, round((1.1 if tight else 0.75) * SIDE)
         wide, block = step + SIDE, 2 * step + words  # wider than a picture: a name stands below
-        sheet = np.full((max(1, len(kinds)) * block, _COLUMNS * wide, 3), 255, dtype=np.uint8)
+        sheet = np.full((max(1, len(kinds)) * block, columns * wide, 3), 255, dtype=np.uint8)
         for row, kind in enumerate(kinds):
-            places = [place for place, one in enumerate(shown) if one.kind == kind]
+            places = [place for place, one in enumerate(shown) if one.kind == kind][:columns]
             for column, place in enumerate(places):
                 one, left = shown[place], column * wide + (wide - SIDE) // 2
                 for half in (0, 1):
@@ -178,8 +191,8 @@ class Suspicious(Result):
                 other = one.suggested if one.kind == "label" else one.partner_label
                 assert other is not None
                 ax.text(
-                    left + SIDE / 2, row * block + 2 * step, f"{plain(self.names[one.label], _LETTERS)}\n"
-                    f"{plain(self.names[other], _LETTERS)}", ha="center", va="top", fontsize=CAPTION_SIZE - 1,
+                    left + SIDE / 2, row * block + 2 * step, f"{plain(self.names[one.label], letters)}\n"
+                    f"{plain(self.names[other], letters)}", ha="center", va="top", fontsize=CAPTION_SIZE - 1,
                     parse_math=False,
                 )  # fmt: skip
         ax.imshow(sheet, **artist_kw)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from scipy import stats
 
-from .base import GROUP_ORDER, Result, caption_below, legend_beside, scatter_by_frequency
+from .base import GROUP_ORDER, Result, caption_below, legend_beside, method_source, scatter_by_frequency
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +111,7 @@ def weight_norms(method: Method | Run) -> WeightNorms:
     inside = {group: norms[groups == group] for group in GROUP_ORDER}
     return WeightNorms(
         arguments={"method": built.name, "options": built.options},
-        sources=(),
+        sources=(method_source(method),),
         method=built.name,
         head=type(built.head).__name__,
         acts=not isinstance(built.head, CosineHead | NormalisedLinear),

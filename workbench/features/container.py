@@ -152,7 +152,7 @@ class Features:
     def to_frame(self) -> pd.DataFrame:
         """One row per image: id, label, name, group and, of a model's decisions, predicted, correct, confidence.
 
-        `name` and `predicted` are names of classes, `label` is the index; of features without decisions these columns are absent.
+        `name` and `predicted` are names of classes, `label` is the index; without decisions the last three are absent.
         """
         import pandas as pd
 

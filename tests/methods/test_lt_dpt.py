@@ -199,3 +199,15 @@ def test_saliency_is_that_of_the_picture_before_normalisation() -> None:
 def test_a_wrong_option_says_what_is_allowed(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         small(**options)
+
+
+def test_a_scaled_bias_is_that_of_scaled_parameters_and_ends_with_its_context(images: torch.Tensor) -> None:
+    model = small(bias_rows="patch_query").eval()
+    with torch.no_grad():
+        before = model(images).logits
+        with model.scaled_bias(5, 0):
+            found = model(images).logits
+        assert torch.equal(model(images).logits, before) and not torch.allclose(found, before)
+        model.alpha.mul_(5)
+        model.beta.mul_(0)
+        torch.testing.assert_close(found, model(images).logits)

@@ -45,6 +45,8 @@ class PromptPool:
 
     keys: nn.Parameter | None
     config: Any
+    first: int  # block before which the first picked prompts stand
+    alone: tuple[int | None, int] | None = None  # (layer or all, prompt) that every image gets; no part of `state`
     switched_off: frozenset[tuple[int, int]] = frozenset()  # (layer, prompt); no part of `state`
 
     @property
@@ -54,8 +56,17 @@ class PromptPool:
             raise ValueError("this method picks no prompts: its options leave it without a pool of them.")
         return (1 if self.keys.ndim == 2 else len(self.keys)), self.keys.shape[-2]
 
+    @property
+    def picked(self) -> int:
+        """Tokens that the prompts which an image picks become, behind all others."""
+        raise NotImplementedError
+
     def choose(self, similarity: Tensor, layer: int = 0) -> tuple[Tensor, Tensor]:
         """similarity (B, m) to the keys -> the k highest and their prompts, (B, k) each, nearest first."""
+        if self.alone is not None and self.alone[0] in (None, layer):
+            index = torch.full((len(similarity), 1), self.alone[1], device=similarity.device)
+            index = index.expand(-1, self.config.top_k)  # k times the same: any mean or weighted sum is this prompt
+            return similarity.gather(1, index), index
         off = sorted(prompt for at, prompt in self.switched_off if at == layer)
         if off:
             similarity = similarity.index_fill(1, torch.tensor(off, device=similarity.device), -math.inf)
@@ -89,3 +100,23 @@ class PromptPool:
             yield
         finally:
             self.switched_off = before
+
+    @contextmanager
+    def only_prompt(self, prompt: int, *, layer: int | None = None) -> Iterator[None]:
+        """Every image gets this prompt alone while the context lasts, whatever it would pick.
+
+        layer: as in `without_prompt`.
+
+        Raises:
+            ValueError: a prompt or a layer that is not there.
+        """
+        layers, m = self.pool_size
+        if not 0 <= prompt < m or (layer is not None and not -layers <= layer < layers):
+            raise ValueError(
+                f"prompt {prompt} in layer {layer}: there are prompts 0 to {m - 1} in layers 0 to {layers - 1}."
+            )
+        before, self.alone = self.alone, (None if layer is None else layer % layers, prompt)
+        try:
+            yield
+        finally:
+            self.alone = before

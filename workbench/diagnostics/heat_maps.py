@@ -48,6 +48,19 @@ def blended(pictures: np.ndarray, maps: np.ndarray) -> np.ndarray:
     return ((1 - HEAT_SHARE) * grey[..., None] + HEAT_SHARE * heat).astype(np.uint8)
 
 
+def enlarged(maps: np.ndarray, size: tuple[int, int], *, smooth: bool = True) -> np.ndarray:
+    """(B, h, w) of patches -> (B, H, W) float32, each stretched to [0, 1]; in squares if not smooth. Constant: 0."""
+    import torch
+    import torch.nn.functional as F
+
+    found = torch.as_tensor(np.asarray(maps, dtype=np.float32))
+    low, high = found.amin((1, 2), keepdim=True), found.amax((1, 2), keepdim=True)
+    found = ((found - low) / (high - low).clamp(min=1e-30)).where(high - low > 1e-6 * high.abs(), 0.0)[:, None]
+    if smooth:
+        return F.interpolate(found, size, mode="bilinear", align_corners=False)[:, 0].numpy()
+    return F.interpolate(found, size, mode="nearest")[:, 0].numpy()
+
+
 def image_strips(
     ax: Axes, pictures: np.ndarray, maps: np.ndarray, labels: Sequence[str], *, overlay: bool, xlabel: str, **kw: Any
 ) -> None:

@@ -118,6 +118,10 @@ class LPT(PromptPool, Method):
     def tuned(self) -> tuple[str, ...]:
         return ("head.", "shared", "pool", "keys")
 
+    @property
+    def picked(self) -> int:
+        return self.config.prompts
+
     def warm_start(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the shared prompts and the head of a phase-1 run: `run.method().state()`."""
         own = {"shared": self.shared, "head.weight": self.head.weight}

@@ -24,6 +24,8 @@ orthogonality loss is a mean over blocks; GCL's numbers are GNM-PT's.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -69,6 +71,7 @@ class LTDPT(PromptPool, GNMPT):
     name = "lt_dpt"
     Config = LTDPTConfig
     config: LTDPTConfig
+    bias_factors: tuple[float, float] = (1.0, 1.0)  # of alpha and beta, set by `scaled_bias`; no part of `state`
 
     def _draw_more(self, generator: torch.Generator) -> None:
         backbone, config = self.backbone, self.config
@@ -88,6 +91,19 @@ class LTDPT(PromptPool, GNMPT):
         foreground = ("alpha",) if self.config.foreground else ()
         background = ("beta", "groups", "keys") if self.config.background else ()
         return (*super().tuned, *foreground, *background)
+
+    @property
+    def picked(self) -> int:
+        return self.config.group_prompts
+
+    @contextmanager
+    def scaled_bias(self, alpha: float = 1.0, beta: float = 1.0) -> Iterator[None]:
+        """The biases are so many times as strong as learned while the context lasts; 0 is none."""
+        before, self.bias_factors = self.bias_factors, (alpha, beta)
+        try:
+            yield
+        finally:
+            self.bias_factors = before
 
     def patch_saliency(self, images: Tensor) -> Tensor:
         """S: (B, 3, H, W), normalised as the tower reads them -> (B, h, w) in [0, 1]."""
@@ -134,10 +150,10 @@ class LTDPT(PromptPool, GNMPT):
     def bias(self, salient: Tensor, tokens: int, image_tokens: int) -> Tensor | None:
         """What is added to the scaled attention logits: S (B, N) -> (B, 1, T, T), row = query, or None."""
         n_f, config = self.config.prompts, self.config
-        towards = self.alpha * salient if config.foreground else torch.zeros_like(salient)
+        towards = self.bias_factors[0] * self.alpha * salient if config.foreground else torch.zeros_like(salient)
         parts = [towards[:, None].expand(-1, n_f, -1)]  # (B, n_f, N)
         if tokens > image_tokens + n_f:
-            away = self.beta * (1 - salient)
+            away = self.bias_factors[1] * self.beta * (1 - salient)
             parts.append(away[:, None].expand(-1, tokens - image_tokens - n_f, -1))
         elif not config.foreground:
             return None

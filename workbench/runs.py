@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import platform
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -213,6 +214,15 @@ def provenance() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
+
+
+def this_process() -> dict[str, Any]:
+    """Host and process that `set_status` records of a training, so that another process can stop it with SIGTERM.
+
+    No pid outside the main thread: there the signal would end the process before the training is saved.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    return {"host": platform.node(), "pid": os.getpid() if in_main_thread else None}
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], record: dict[str, Any] | None = None) -> None:

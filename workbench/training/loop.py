@@ -20,7 +20,7 @@ from workbench import metrics
 from workbench.data import LongTailDataset
 from workbench.methods import Clock, Method, Stage
 from workbench.optim import learning_rate, neighbourhood
-from workbench.runs import Run, read_tensors, strip_prefix, write_tensors
+from workbench.runs import Run, read_tensors, strip_prefix, this_process, write_tensors
 from workbench.training.batches import Encodings, OnEncode, draw_batches, encode_all, epoch_draws, predict
 from workbench.training.step import (
     autocast_dtype,
@@ -106,7 +106,7 @@ class Loop:
     def run_to_end(self) -> Run:
         devices = [self.method.device] if self.method.device.type == "cuda" else []
         with self.run.locked(), torch.random.fork_rng(devices), self._signals():
-            self.run.set_status("running")
+            self.run.set_status("running", **this_process())
             self.started = self.saved = time.perf_counter()
             try:
                 self._restore()

@@ -42,7 +42,8 @@ def test_every_view_shows_what_any_view_selects(shown: Explore) -> None:
 def test_the_line_of_code_gives_the_selection_again(shown: Explore) -> None:
     for choose in (
         lambda: setattr(shown.search, "value", HOSTILE),
-        lambda: setattr(shown.groups, "value", ("few", "many")),
+        lambda: setattr(shown.groups["few"], "value", True),
+        lambda: setattr(shown.groups["many"], "value", True),
         lambda: setattr(shown.wrong, "value", True),
         lambda: shown.invert.click(),
         lambda: setattr(shown.scatter.widget, "selection", [1, 2]),
@@ -55,7 +56,7 @@ def test_the_line_of_code_gives_the_selection_again(shown: Explore) -> None:
 
 
 def test_tiles_are_sorted_by_confidence(shown: Explore) -> None:
-    shown.groups.value = ("few",)
+    shown.groups["few"].value = True
     confidence = shown.features.confidence[shown._order]
     assert (np.diff(confidence) >= 0).all() and len(confidence) > 5
     shown.sort.value = "most confident"
@@ -70,7 +71,7 @@ def test_a_filter_that_cannot_be_says_which_columns_there_are(shown: Explore) ->
 
 
 def test_keeping_shows_only_the_selection_on_the_map(shown: Explore) -> None:
-    shown.groups.value = ("few",)
+    shown.groups["few"].value = True
     few = shown.selection.rows.tolist()
     shown.keep.click()
     assert sorted(shown._map_rows.tolist()) == few
@@ -90,7 +91,7 @@ def test_features_without_images_or_decisions_say_how_to_get_them(make_features:
     app.work.wait()
     assert "Pass images=LongTailDataset" in app.strip.pictures.value and "hold no decisions" in app.accuracy.value
     assert app.wrong.disabled and "correct" not in app.colour.options
-    app.groups.value = ("many",)
+    app.groups["many"].value = True
     app.tiles.active = 0
     assert "no scores" in app.strip.scores.value
     one = explore(make_features(classes=1))
@@ -115,7 +116,7 @@ def test_images_and_maps_of_one_image_are_shown() -> None:
     )
     app = explore(wb.extract(method, test), test, method)
     app.work.wait()
-    app.groups.value = ("few",)
+    app.groups["few"].value = True
     assert app.tiles.sheet and len(app.tiles.cells) == 25
     app.tiles.active = 2
     app.strip.work.wait()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 import numpy as np
+import pandas as pd
 
 from workbench.diagnostics.base import GROUP_COLOURS, GROUP_ORDER, METHOD_COLOURS, MUTED, ROWS, SEQUENTIAL, plain
 from workbench.diagnostics.projection import Projection, project
@@ -17,7 +18,7 @@ from workbench.metrics import group_interval
 from .chart import said
 from .selection import Selection
 from .strip import Strip
-from .style import MARKS, CodeLine, Tiles, app, bar, broken, caption, card, row, shortcut, state
+from .style import GROUP_SIGNS, MARKS, CodeLine, Tiles, app, bar, broken, caption, card, row, shortcut, state
 from .work import Work
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Explore(widgets.VBox):
         self.quality = caption()
         self.accuracy = widgets.HTML(_accuracies(features))
         self.tiles = Tiles(
-            empty="No images are selected: draw around points (hold Shift), choose a filter, or a class."
+            empty="No images are selected: press, hold and draw around points, type a filter, or choose a class."
         )
         self.more = caption()
         self.strip = Strip(features, images, method)
@@ -55,7 +56,7 @@ class Explore(widgets.VBox):
         chip = bar(self.chip, self.clear, self.invert, self.keep)
         left = card("Map", self.plot, self.quality, self.accuracy)
         right = widgets.VBox([card("Images", chip, bar(self.sort), self.tiles, self.more), self.strip.view])
-        top = bar(self.map, self.colour, self.search, self.groups, self.wrong, self.filter, self.work.view)
+        top = bar(self.map, self.colour, self.search, *self.groups.values(), self.wrong, self.filter, self.work.view)
         super().__init__([app("explore", top, self.message, row(left, right), self.code)])
         self.selection.observe(self._follow)
         self.tiles.observe(self._activate, "active")
@@ -78,8 +79,12 @@ class Explore(widgets.VBox):
             control.style.description_width = "45px"
         names = sorted(set(self.features.classes.names))
         self.search = widgets.Combobox(options=names, placeholder="search class", ensure_option=False, layout=narrow)
-        self.groups = widgets.SelectMultiple(options=GROUP_ORDER, rows=3, layout=widgets.Layout(width="90px"))
-        self.groups.tooltip = "shot groups to select"
+        self.groups = {
+            group: widgets.Checkbox(
+                description=f"{GROUP_SIGNS[group]} {group}", indent=False, layout=widgets.Layout(width="100px")
+            )
+            for group in GROUP_ORDER
+        }
         self.wrong = widgets.Checkbox(description="wrong only", indent=False, layout=widgets.Layout(width="100px"))
         self.wrong.disabled = self.features.predicted is None
         example = "group == 'few' and not correct"
@@ -103,14 +108,15 @@ class Explore(widgets.VBox):
         self.sort.observe(lambda _: self._show(), "value")
         self.search.observe(lambda change: self._ask(change["new"] and f"name == {change['new']!r}"), "value")
         self.filter.observe(lambda change: self._ask(change["new"]), "value")
-        self.groups.observe(lambda _: self._ask(self._choices()), "value")
-        self.wrong.observe(lambda _: self._ask(self._choices()), "value")
+        for box in (*self.groups.values(), self.wrong):
+            box.observe(lambda _: self._ask(self._choices()), "value")
 
     # -- selecting -----------------------------------------------------------------------------------------------------
 
     def _choices(self) -> str:
         """The expression that the group list and the box "wrong only" stand for."""
-        parts = [f"group in {list(self.groups.value)!r}"] if self.groups.value else []
+        groups = [group for group, box in self.groups.items() if box.value]
+        parts = [f"group in {groups!r}" if len(groups) > 1 else f"group == {groups[0]!r}"] if groups else []
         return " and ".join([*parts, *(["not correct"] if self.wrong.value else [])])
 
     def _ask(self, expression: str | None) -> None:
@@ -165,7 +171,7 @@ class Explore(widgets.VBox):
                 right = bool(frame["correct"].iloc[r])
                 predicted, sure = frame["predicted"].iloc[r], frame["confidence"].iloc[r]
                 title += f"; predicted {predicted}, confidence {sure:.2f}"
-                text = f"{MARKS[right]} {plain(names[r] if right else predicted, 11)}"
+                text = f"{MARKS[right]} {plain(names[r] if right else predicted, 8)}"
             cells.append({"title": title, "caption": text, "colour": GROUP_COLOURS[groups[r]]})
         pictures, self.more.value = None, ""
         if self.images is not None and len(self._order):
@@ -214,7 +220,10 @@ class Explore(widgets.VBox):
         frame = self.selection.frame.iloc[rows].assign(x=coordinates[:, 0], y=coordinates[:, 1])
         if "correct" in frame:
             frame["correct"] = np.where(frame["correct"], "right", "wrong")  # colours are of texts or numbers
+        # the legend takes names in the order of categories, and colours in that of the map
+        frame["group"] = pd.Categorical(frame["group"], categories=GROUP_ORDER)
         self.scatter = jscatter.Scatter(data=frame.reset_index(drop=True), x="x", y="y", height=420)
+        self.scatter.size(default=float(np.clip(200 / len(rows) ** 0.5, 2, 8)))
         self.scatter.axes(False).background("white").tooltip(
             enable=True, properties=["name", "group", *(["predicted"] if "predicted" in frame else [])]
         )
@@ -230,7 +239,7 @@ class Explore(widgets.VBox):
         if how == "group":
             self.scatter.color(by="group", map=GROUP_COLOURS)
         elif how == "correct":
-            self.scatter.color(by="correct", map={"right": METHOD_COLOURS[0], "wrong": METHOD_COLOURS[1]})
+            self.scatter.color(by="correct", map=dict(zip(("right", "wrong"), METHOD_COLOURS, strict=False)))
         elif how == "confidence":
             self.scatter.color(by="confidence", map=SEQUENTIAL)
         else:
@@ -268,8 +277,10 @@ def _accuracies(features: Features) -> str:
     for group in ROWS:
         over = group_interval(features.predicted, features.labels, groups, group)
         colour = GROUP_COLOURS.get(group, "inherit")
-        parts.append(f'<span style="color:{colour}">{group}</span> {said(over)}')
-    return f"{' &nbsp; '.join(parts)}<br><span class='wb-caption'>groups: {_escaped(str(features.classes.rule))}</span>"
+        parts.append(
+            f'<span style="white-space:nowrap"><span style="color:{colour}">{group}</span> {said(over)}</span>'
+        )
+    return f"{' &ensp; '.join(parts)}<br><span class='wb-caption'>groups: {_escaped(str(features.classes.rule))}</span>"
 
 
 def _escaped(text: str) -> str:

@@ -16,14 +16,14 @@ from workbench.diagnostics.thumbnails import rows_of
 from workbench.features import Features
 
 from .style import MARKS, card, picture, state
-from .work import Work
+from .work import ONE_MODEL, Work
 
 if TYPE_CHECKING:
     from workbench.data import LongTailDataset
     from workbench.methods import Method
 
 TOP = 5  # classes with a score
-SIDE = 150  # CSS pixels of a picture
+SIDE = 130  # CSS pixels of a picture
 
 
 class Strip:
@@ -82,7 +82,8 @@ class Strip:
         }
         for title, compute in results.items():
             try:
-                found = compute()
+                with ONE_MODEL:
+                    found = compute()
             except ValueError as error:  # a ResNet has no attention
                 parts.append((title, state(str(error), kind="missing")))
                 continue

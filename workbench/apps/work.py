@@ -11,6 +11,8 @@ import ipywidgets as widgets
 
 from .style import bar, broken
 
+ONE_MODEL = threading.RLock()  # held by whoever asks a model: diagnostics hook into its tower, which apps may share
+
 
 class Cancelled(Exception):
     """The answer is no longer wanted."""

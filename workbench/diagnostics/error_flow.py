@@ -184,7 +184,8 @@ class ErrorFlow(Result):
         labels = {group: f"{group} {_times(rate)} ({rate.n})" for group, rate in self.rates.items()}
         bands = {group: (rate.estimate, rate.low, rate.high) for group, rate in self.rates.items()}
         values = _rates(self.predictions, self.images)
-        scatter_by_frequency(ax, values, self.counts, self.groups, labels=labels, bands=bands, **artist_kw)
+        style = {"clip_on": False} | artist_kw  # many classes stand on 0
+        scatter_by_frequency(ax, values, self.counts, self.groups, labels=labels, bands=bands, **style)
         ax.axhline(1, color=INK, linestyle=":", linewidth=1)
         ax.set_ylim(0, 1.08 * max(1.0, float(np.nanmax(values))))
         ax.set_ylabel("decisions for a class\nover its test images")

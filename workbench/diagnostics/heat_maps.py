@@ -82,7 +82,7 @@ def image_strips(
     ]
     ax.imshow(np.concatenate(rows), **kw)
     centres = np.arange(shown) * (maps.shape[2] + gap) + maps.shape[2] / 2
-    ticks = [textwrap.fill(plain(label, 26), 10) for label in labels[:shown]]
+    ticks = [textwrap.fill(plain(label, 26), 12, break_long_words=False) for label in labels[:shown]]
     ax.set_xticks(centres, ticks, fontsize="small", parse_math=False)
     ax.set_yticks([])
     ax.tick_params(axis="x", length=0)

@@ -26,6 +26,7 @@ from .base import (
     GROUP_COLOURS,
     GROUP_ORDER,
     MUTED,
+    TEXT_WIDTH,
     Result,
     caption_below,
     dress,
@@ -63,7 +64,6 @@ class Suspicious(Result):
     """What was found, by kind, the most suspicious first: pairs across labels, then exact ones, then by score."""
 
     diagnostic: ClassVar[str] = "suspicious"
-    size: ClassVar[tuple[float, float]] = (6.6, 5.0)
 
     findings: tuple[Finding, ...]
     images: dict[str, int]  # split -> its images
@@ -77,6 +77,10 @@ class Suspicious(Result):
     names: tuple[str, ...]
     groups: np.ndarray  # (C,) "many" | "medium" | "few"
     rule: str
+
+    @property
+    def size(self) -> tuple[float, float]:  # type: ignore[override]
+        return (TEXT_WIDTH, 2.6) if self.pictures is None else (6.6, 5.0)
 
     @property
     def views(self) -> tuple[str, ...]:  # type: ignore[override]

@@ -14,7 +14,7 @@ from sklearn.metrics import log_loss
 from workbench import metrics
 from workbench.data import Classes
 from workbench.diagnostics.calibration import Calibration, calibration
-from workbench.diagnostics.reliability import bin_of
+from workbench.diagnostics.reliability import bin_of, calibration_errors
 from workbench.features import Features
 
 Make = Callable[..., Features]
@@ -91,6 +91,17 @@ def test_every_group_is_what_a_literal_loop_finds(make_features: Make) -> None:
             inside = np.isin(features.group_of, GROUPS if group == "all" else [group])
             expected = by_loop(features, inside, 7, equal_mass=False, pooled=pooled or group == "all")
             assert (row(found, group).ece.estimate, row(found, group).mce) == pytest.approx(expected)
+
+
+def test_the_quick_errors_are_those_of_the_whole_diagnostic(make_features: Make) -> None:
+    features = make_features(2)
+    found = calibration(features, bins=7, draws=2)
+    groups = np.asarray(features.classes.groups)
+    quick = calibration_errors(features.confidence, features.correct, features.labels, groups, bins=7)
+    for group, error in quick.items():
+        assert error == pytest.approx(row(found, group).ece.estimate), group
+    none = calibration_errors(features.confidence[:0], features.correct[:0], features.labels[:0], groups)
+    assert all(np.isnan(error) for error in none.values())
 
 
 def test_bins_of_equal_mass_are_equal_parts_of_the_sorted_images(make_features: Make) -> None:

@@ -13,8 +13,16 @@ import anywidget
 import numpy as np
 import traitlets
 
-from workbench.diagnostics.base import GROUP_COLOURS, GROUP_MARKERS, GROUP_ORDER, METHOD_COLOURS, METHOD_MARKERS, MUTED
-from workbench.metrics import Interval
+from workbench.diagnostics.base import (
+    GROUP_COLOURS,
+    GROUP_MARKERS,
+    GROUP_ORDER,
+    METHOD_COLOURS,
+    METHOD_MARKERS,
+    MUTED,
+    percent,
+)
+from workbench.metrics import Difference, Interval
 
 from .style import SCRIPTS
 
@@ -140,6 +148,14 @@ def said(over: Interval) -> str:
         return "n/a (0 classes)"
     bounds = f" [{100 * over.low:.1f}, {100 * over.high:.1f}]" if math.isfinite(over.low) else ""
     return f"{100 * over.estimate:.1f} %{bounds}, n = {over.n} {over.unit}"
+
+
+def told(difference: Difference) -> str:
+    """A paired difference in points, its interval and verdict on the first arm: "+3.1 [-1.2, +7.4] better"."""
+    if not difference.n:
+        return "n/a (0 classes)"
+    verdict = {"first better": "better", "second better": "worse"}.get(difference.verdict, difference.verdict)
+    return f"{percent(difference.estimate, difference.low, difference.high, sign=True)} {verdict}"
 
 
 def _finite(mark: Mark) -> bool:

@@ -2,3 +2,5 @@
 
 from workbench.features.container import Features as Features
 from workbench.features.extraction import extract as extract
+from workbench.features.posthoc import PostHoc as PostHoc
+from workbench.features.posthoc import confidence as confidence

@@ -31,13 +31,15 @@ def test_it_keeps_the_house_rules(path: Path) -> None:
     assert 0 < len(cells) <= MOST_CELLS
     for cell in cells:
         assert cell.outputs == [] and cell.execution_count is None, f"strip the outputs of {cell.source[:60]!r}"
+        if cell.source.startswith("%%writefile"):
+            continue  # a file of the user's own, which the notebook shows being written
         lines = [line for line in cell.source.splitlines() if not line.startswith(("%", "!"))]
         named = [
             node.name
             for node in ast.walk(ast.parse("\n".join(lines)))
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
         ]
-        assert not named, f"{named}: functions and classes belong into the package"
+        assert not named or path.parent.name == "labs", f"{named}: functions and classes belong into the package"
 
 
 @every_notebook

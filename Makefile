@@ -14,7 +14,7 @@ demo: .venv/installed  ## the tour, executed, and its report in runs/demo; minut
 
 test: .venv/installed  ## check, then the quick tests, then the slow ones
 	$(MAKE) check
-	$(BIN)/python -m pytest -m "not slow and not stress"
+	$(BIN)/python -m pytest -m "not slow and not stress" -n 2 --dist loadfile
 	$(BIN)/python -m pytest -m "slow and not stress"
 
 check: .venv/installed  ## lint and types

@@ -18,6 +18,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from workbench.apps.compare import compare as compare
+    from workbench.apps.descriptions import descriptions as descriptions
+    from workbench.apps.distances import distances as distances
+    from workbench.apps.explore import explore as explore
+    from workbench.apps.lens import lens as lens
+    from workbench.apps.loss_bench import loss_bench as loss_bench
+    from workbench.apps.prior import prior as prior
+    from workbench.apps.prompts import prompts as prompts
+    from workbench.apps.train import train as train
     from workbench.backbones import load_backbone as load_backbone
     from workbench.backbones import load_class_vectors as load_class_vectors
     from workbench.backbones import load_text_tower as load_text_tower
@@ -41,7 +50,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+APPS = ("compare", "descriptions", "distances", "explore", "lens", "loss_bench", "prior", "prompts", "train")
 _HOMES = {
+    **{f"workbench.apps.{name}": (name,) for name in APPS},
     "workbench.backbones": ("load_backbone", "load_class_vectors", "load_text_tower"),
     "workbench.data": (
         "Classes",

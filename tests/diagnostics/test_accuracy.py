@@ -165,6 +165,7 @@ def test_latex_escapes_names_and_keeps_bold_and_intervals(make_features: Make) -
     assert body[0].startswith(r"all & 12 & 240 & \textbf{") and r"{\scriptsize [" in body[0]
     assert r"\textdagger{}" in body[3] and r"\textbf" not in body[3]
     assert r"many \textgreater{}= 101" in text, "the rule goes with the table"
+    assert r"\texttt{all} is the share of test images" in text
 
 
 def test_unlike_features_are_refused(make_features: Make) -> None:

@@ -116,3 +116,13 @@ def test_the_same_images_on_both_sides_are_refused(make_features: Make) -> None:
         intra_class_distances(make_features(split="train"), make_features(width=8))
     with pytest.raises(ValueError, match="at least one draw"):
         intra_class_distances(make_features(split="train"), make_features(), repeats=0)
+
+
+def test_curves_are_densities_with_one_bandwidth_for_both_splits(make_features: Make) -> None:
+    result = intra_class_distances(make_features(0, split="train"), make_features(1))
+    grid, curves = result.curves("published")
+    assert set(curves) == {(group, split) for group in ("many", "medium", "few") for split in ("train", "test")}
+    for (group, split), curve in curves.items():
+        assert np.trapezoid(curve, grid) == pytest.approx(1, abs=0.02)
+        mean = np.trapezoid(grid * curve, grid)
+        assert mean == pytest.approx(getattr(result.shifts["published", group], split), abs=0.02)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from workbench.data import Classes
-from workbench.diagnostics.similarity import class_similarity
+from workbench.diagnostics.similarity import class_similarity, cosines_to_means
 from workbench.features import Features
 
 
@@ -83,3 +83,15 @@ def test_thousands_of_classes_are_drawn_as_means_of_blocks(rng: np.random.Genera
     np.testing.assert_allclose(drawn[433, 0], ordered[1299:, :3].mean(), atol=1e-6)
     assert any("3 by 3 classes" in text.get_text() for text in ax.texts)
     assert ax.images[0].get_clim() == (-1, 1)
+
+
+def test_images_are_compared_with_the_means_of_chosen_classes(rng: np.random.Generator) -> None:
+    features = features_of(rng.normal(size=(6, 3)), [0, 0, 1, 1, 2, 2], [5, 50, 500])
+    found = cosines_to_means(features, [2, 0])
+    mean = features.vectors[4:].mean(0)
+    by_hand = features.vectors[3] @ mean / np.linalg.norm(features.vectors[3]) / np.linalg.norm(mean)
+    assert found.shape == (6, 2) and found[3, 0] == pytest.approx(by_hand, abs=1e-6)
+    of_others = cosines_to_means(features[:2], [2], of=features)
+    np.testing.assert_allclose(of_others[:, 0], found[:2, 0], atol=1e-6)
+    with pytest.raises(ValueError, match="no mean direction: its images here are none"):
+        cosines_to_means(features, [0], of=features[2:])

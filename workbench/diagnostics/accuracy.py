@@ -25,6 +25,7 @@ from .base import (
     ROWS,
     Result,
     dress,
+    is_narrow,
     percent,
     same_classes,
     scatter_by_frequency,
@@ -198,7 +199,7 @@ class GroupReport(Result):
                 ax.annotate(
                     *(f"{100 * over.estimate:.1f}", (x, top), (0, 2)),
                     textcoords="offset points", ha="center", va="bottom", fontsize="small",
-                    rotation=90 if len(self.arms) > 2 else 0,
+                    rotation=90 if len(self.arms) > 2 - is_narrow(ax) else 0,
                 )  # fmt: skip
         ticks = []
         for place, group in enumerate(ROWS):

@@ -136,14 +136,8 @@ class IntraClass(Result):
         if view == "classes":
             self._draw_classes(ax, **artist_kw)
             return
-        pools = {(g, s): self.of_group(g, s, view) for g in GROUP_ORDER for s in SPLITS}
-        widths = {group: self._bandwidth(pools, group, view) for group in GROUP_ORDER}
-        top = max(
-            (pools[group, split].max() + _BANDWIDTHS * widths[group] for group, split in pools if widths[group] > 0),
-            default=1.0,
-        )
-        grid = np.linspace(0, top, 512)
-        curves = {key: density(pool, grid, widths[key[0]]) for key, pool in pools.items() if widths[key[0]] > 0}
+        grid, curves = self.curves(view)
+        top = grid[-1]
         highest = max((curve.max() for curve in curves.values()), default=1.0)
         ticks = []
         for row, group in zip((2, 1, 0), GROUP_ORDER, strict=True):
@@ -175,6 +169,20 @@ class IntraClass(Result):
         ax.legend(title=how, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0, handlelength=2.4)
         dress(ax, grid="x")
         ax.spines["left"].set_visible(False)
+
+    def curves(self, variant: str = "matched") -> tuple[np.ndarray, dict[tuple[str, str], np.ndarray]]:
+        """Densities as drawn: grid (G,) of distances, (group, split) -> (G,) heights; a group without images has none.
+
+        Both curves of a group have one bandwidth, so that they differ by their data alone.
+        """
+        pools = {(group, split): self.of_group(group, split, variant) for group in GROUP_ORDER for split in SPLITS}
+        widths = {group: self._bandwidth(pools, group, variant) for group in GROUP_ORDER}
+        top = max(
+            (pools[group, split].max() + _BANDWIDTHS * widths[group] for group, split in pools if widths[group] > 0),
+            default=1.0,
+        )
+        grid = np.linspace(0, top, 512)
+        return grid, {key: density(pool, grid, widths[key[0]]) for key, pool in pools.items() if widths[key[0]] > 0}
 
     def _bandwidth(self, pools: dict[tuple[str, str], np.ndarray], group: str, view: str) -> float:
         """Of both curves of a group, so that they differ by their data alone: Silverman's rule, smaller split; or 0."""

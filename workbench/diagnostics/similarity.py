@@ -8,6 +8,7 @@ centred on 0, so that equal steps of colour are equal steps of cosine.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -97,10 +98,19 @@ class ClassSimilarity(Result):
         frame = pd.DataFrame(rows).reindex(columns=[*rows[0], "class", "name", "images", "nearest", *_NEAREST])
         return frame.astype(dict.fromkeys(whole, "Int64"))
 
+    @property
+    def drawn(self) -> np.ndarray:
+        """(M,) int64 classes with images, in the order of rows and columns as drawn."""
+        return self.order[self.images[self.order] > 0]
+
+    def cells(self, most: int = _CELLS) -> tuple[np.ndarray, int]:
+        """The matrix as drawn, at most so many cells along either side, and how many classes each cell is a mean of."""
+        drawn = self.drawn
+        step = max(1, -(-len(drawn) // most))
+        return _blocks(self.matrix, drawn, step), step
+
     def _draw(self, ax: Axes, view: str, **artist_kw: Any) -> None:
-        drawn = self.order[self.images[self.order] > 0]
-        step = -(-len(drawn) // _CELLS)
-        cells = _blocks(self.matrix, drawn, step)
+        drawn, (cells, step) = self.drawn, self.cells()
         side = len(drawn)
         style = {"cmap": DIVERGING, "vmin": -1, "vmax": 1, "interpolation": "nearest", "extent": (0, side, side, 0)}
         picture = ax.imshow(cells, **(style | artist_kw))
@@ -196,6 +206,24 @@ def class_similarity(features: Features, *, order: str = BY_FREQUENCY) -> ClassS
         groups=groups,
         rule=str(classes.rule),
     )
+
+
+def cosines_to_means(features: Features, classes: Sequence[int], of: Features | None = None) -> np.ndarray:
+    """(N, n) float32 cosines of each image with the means of n classes in `of` (None: in the same features).
+
+    Raises:
+        ValueError: a class without images in `of`, or whose mean has length 0.
+    """
+    of = features if of is None else of
+    means = []
+    for c in classes:
+        mean = of.vectors[of.labels == c].astype(np.float64).sum(axis=0)
+        if not np.linalg.norm(mean):
+            why = "cancel each other" if (of.labels == c).any() else "are none"
+            raise ValueError(f"{features.classes.names[c]!r} has no mean direction: its images here {why}.")
+        means.append(mean / np.linalg.norm(mean))
+    lengths = np.linalg.norm(features.vectors, axis=1, keepdims=True)
+    return (features.vectors @ np.stack(means, 1) / np.maximum(lengths, 1e-12)).astype(np.float32)
 
 
 def _between(cosines: np.ndarray, groups: np.ndarray) -> dict[tuple[str, str], tuple[float, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 _LATEX = {
@@ -9,6 +10,7 @@ _LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "†": r"\textdagger{}", "|": r"\textbar{}", "`": r"\textasciigrave{}",
 }  # fmt: skip
+_QUOTED = r"\\textasciigrave\{\}(.*?)\\textasciigrave\{\}"  # `all` of the notes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,8 @@ class Table:
             ]
             lines.append(" & ".join(cells) + r" \\")
         lines += [r"\bottomrule", r"\end{tabular}", "", r"\smallskip", r"{\footnotesize"]
-        return "\n".join([*lines, *(rf"{escape_latex(note)}\par" for note in self.notes), "}"]) + "\n"
+        notes = (re.sub(_QUOTED, r"\\texttt{\1}", escape_latex(note)) for note in self.notes)
+        return "\n".join([*lines, *(rf"{note}\par" for note in notes), "}"]) + "\n"
 
 
 def escape_latex(text: str) -> str:

@@ -84,7 +84,7 @@ def test_keys_filter_choose_images_and_clear(app: Notebook) -> None:
     assert app.errors == [] and app.outside == [] and app.last_error() is None
 
 
-def test_a_filter_is_seen_within_300_ms_and_a_bad_one_is_explained(app: Notebook) -> None:
+def test_a_filter_is_seen_soon_and_a_bad_one_is_explained(app: Notebook) -> None:
     page, field = app.page, app.page.locator(".wb-explore .wb-key-f input")
 
     def ask(turn: int) -> None:
@@ -96,7 +96,9 @@ def test_a_filter_is_seen_within_300_ms_and_a_bad_one_is_explained(app: Notebook
     print(f"filter to chip: {took:.0f} ms")
     field.fill("grop == 1")
     field.press("Enter")
-    page.locator(".wb-explore [role=alert]").get_by_text("Columns are id, label, name").first.wait_for()
+    message = page.locator(".wb-explore [role=alert]")
+    message.wait_for()
+    assert "Columns are id, label, name" in message.inner_text()
     field.fill("")
     field.press("Enter")
     app.wait_in_kernel("len(app.selection)", 0)

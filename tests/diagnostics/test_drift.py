@@ -212,12 +212,12 @@ def test_all_images_or_so_many_lines_are_drawn_and_names_stay_text(make_features
 
 def test_what_cannot_be_compared_is_refused_with_advice(make_features: Make) -> None:
     before, after = make_features(), make_features(1)
-    with pytest.raises(ValueError, match=r"240 before and 239 after, of which 239 are the same"):
+    with pytest.raises(ValueError, match=r"240 and 239 images, of which 239 are the same"):
         drift(before, after[1:])
     with pytest.raises(ValueError, match="of which 0 are the same"):
         drift(before, make_features(split="train"))
     other = dataclasses.replace(after, labels=np.roll(after.labels, 1))
-    with pytest.raises(ValueError, match=r"12 images have another label after \(e\.g\. 'test/0\.jpg'\)"):
+    with pytest.raises(ValueError, match=r"12 images have another label in the other \(e\.g\. 'test/0\.jpg'\)"):
         drift(before, other)
     zero = before.vectors.copy()
     zero[:2] = 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.diagnostics.alignment import rows_after
+from workbench.diagnostics.arms import rows_of_images
 from workbench.diagnostics.base import ROWS, same_classes
 from workbench.features import Features
 from workbench.runs import Run
@@ -35,7 +35,7 @@ def arms_of(runs: Mapping[str, Given]) -> dict[str, list[Features]]:
         one.decisions  # noqa: B018 - raises where there are none
     ids = every[0].ids
     return {
-        name: [one if np.array_equal(one.ids, ids) else one[rows_after(every[0], one)] for one in several]
+        name: [one if np.array_equal(one.ids, ids) else one[rows_of_images(one, every[0])] for one in several]
         for name, several in found.items()
     }
 

@@ -10,14 +10,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .neighbours import nearest_neighbours
-
-if TYPE_CHECKING:
-    from workbench.features import Features
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,24 +92,6 @@ def neighbours_kept(first: np.ndarray, second: np.ndarray, k: int) -> np.ndarray
         found = nearest_neighbours(vectors, vectors, k, metric="cosine", itself=itself)[0]
         keys.append(found + itself[:, None] * len(first))
     return np.isin(*keys).mean(axis=1)
-
-
-def rows_after(before: Features, after: Features) -> np.ndarray:
-    """(N,) row in `after` of each image of `before`; ValueError unless both hold the same images and labels."""
-    shared = np.intersect1d(before.ids, after.ids)
-    if len(shared) < max(len(before), len(after)):
-        raise ValueError(
-            f"the images differ: {len(before)} before and {len(after)} after, of which {len(shared)} are the same. "
-            "Drift is that of the same images under two models; extract both on one split of one manifest."
-        )
-    order = np.argsort(after.ids)[np.argsort(np.argsort(before.ids))]
-    wrong = np.flatnonzero(after.labels[order] != before.labels)
-    if len(wrong):
-        raise ValueError(
-            f"{len(wrong)} images have another label after (e.g. {str(before.ids[wrong[0]])!r}); extract both with the "
-            "same manifest."
-        )
-    return order
 
 
 def unit_vectors(name: str, vectors: np.ndarray) -> np.ndarray:

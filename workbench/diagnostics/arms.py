@@ -54,20 +54,25 @@ def arm_of(name: str, predicted: np.ndarray, labels: np.ndarray, groups: np.ndar
 
 def aligned(features: Features, reference: Features) -> np.ndarray:
     """(N,) predictions in the order of the reference's images."""
+    return features.decisions[rows_of_images(features, reference)]
+
+
+def rows_of_images(features: Features, reference: Features) -> np.ndarray:
+    """(N,) row in the features of each image of the reference; ValueError unless both hold the same, labelled alike."""
     if np.array_equal(features.ids, reference.ids):
-        order: Any = slice(None)
+        order = np.arange(len(reference))
     else:
         shared = np.intersect1d(features.ids, reference.ids)
         if len(shared) < max(len(features), len(reference)):
             raise ValueError(
-                f"the test sets differ: {len(reference)} and {len(features)} images, of which {len(shared)} are the "
-                "same. Accuracies are compared on the same images only; extract both on one split of one manifest."
+                f"the images differ: {len(reference)} and {len(features)} images, of which {len(shared)} are the same. "
+                "Models are compared on the same images only; extract both on one split of one manifest."
             )
         order = np.argsort(features.ids)[np.argsort(np.argsort(reference.ids))]
-    if not np.array_equal(features.labels[order], reference.labels):
-        wrong = np.flatnonzero(features.labels[order] != reference.labels)
+    wrong = np.flatnonzero(features.labels[order] != reference.labels)
+    if len(wrong):
         raise ValueError(
             f"{len(wrong)} images have another label in the other features (e.g. {str(reference.ids[wrong[0]])!r}); "
             "extract both with the same manifest."
         )
-    return features.decisions[order]
+    return order

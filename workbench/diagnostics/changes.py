@@ -15,7 +15,7 @@ import numpy as np
 
 from workbench import metrics
 
-from .arms import aligned
+from .arms import rows_of_images
 from .base import (
     CAPTION_SIZE,
     FONT_SIZE,
@@ -271,9 +271,8 @@ def changes(before: Features, after: Features, *, names: tuple[str, str] = ("bef
         names: what to call the two.
     """
     classes = same_classes([before, after])
-    predicted = np.stack([before.decisions, aligned(after, before)])
-    place = np.argsort(after.ids)
-    rows = place[np.searchsorted(after.ids, before.ids, sorter=place)]
+    rows = rows_of_images(after, before)
+    predicted = np.stack([before.decisions, after.decisions[rows]])
     confidence = np.stack([before.confidence, after.confidence[rows]])
     right = predicted == before.labels
     groups = np.asarray(classes.groups)

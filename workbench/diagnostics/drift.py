@@ -20,7 +20,8 @@ from scipy import stats
 from workbench import metrics
 
 from . import drift_drawing
-from .alignment import align, linear_cka, neighbours_kept, rows_after, unit_vectors
+from .alignment import align, linear_cka, neighbours_kept, unit_vectors
+from .arms import rows_of_images
 from .base import GROUP_ORDER, ROWS, TEXT_WIDTH, Result, percent, plain, same_classes
 from .map_pairs import NAMES, SHUFFLES, MapPair, chosen_classes, listed, map_pair
 
@@ -215,7 +216,7 @@ def drift(
     if len(before) < 4 or not 1 <= k < len(before):
         raise ValueError(f"k={k} for {len(before)} images; give four images or more, and k from 1 to one fewer.")
     labels, groups = before.labels, np.asarray(shared.groups)
-    unit = [unit_vectors("before", before.vectors), unit_vectors("after", after.vectors[rows_after(before, after)])]
+    unit = [unit_vectors("before", before.vectors), unit_vectors("after", after.vectors[rows_of_images(after, before)])]
     chosen = None if classes is None else chosen_classes(classes, shared, labels)
     full = align(*(x.astype(np.float64) for x in unit))
     moved, kept = full.distances, neighbours_kept(*unit, k)

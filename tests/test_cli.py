@@ -20,7 +20,7 @@ Say = Callable[..., tuple[int, str, str]]
 
 TOWER = ("--backbone", "test_vit.r160_in1k", "--weights", "random", "--input-size", "32")
 VERBS = ["data import", "data list", "data show", "data check"]
-COMMANDS = ["", "demo", "fit", "report", "extract", "predict", "data", *VERBS]
+COMMANDS = ["", "demo", "fit", "report", "extract", "predict", "explain", "lab", "dashboard", "data", *VERBS]
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from . import data, demo, explaining, importing_weights, reporting, training
+from . import data, demo, explaining, importing_weights, notebooks, reporting, training
 
 USER_ERRORS = (ValueError, OSError, FloatingPointError, RuntimeError)
 
@@ -70,6 +70,7 @@ def make_parser() -> argparse.ArgumentParser:
     importing_weights.add_commands(commands)
     reporting.add_commands(commands)
     explaining.add_commands(commands)
+    notebooks.add_commands(commands)
     return parser
 
 

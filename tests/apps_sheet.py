@@ -42,7 +42,8 @@ app.tiles.active = 3""",
     "compare": """
 _, one = opened("toybox_tables/AdaptFormer-lr0.01-seed0")
 _, two = opened("toybox_tables/linear probe-lr0.01-seed0")
-app = wb.compare({"LIFT": wb.extract(one, test, views="centre"), "linear probe": wb.extract(two, test, views="centre")}, test)""",
+seen = {name: wb.extract(each, test, views="centre") for name, each in {"LIFT": one, "linear probe": two}.items()}
+app = wb.compare(seen, test)""",
     "prompts": """
 _, method = opened("toybox_prompts/LPT phase 2-lr0.01-seed0")
 app = wb.prompts(method, test).show(prompt=6)""",
@@ -52,7 +53,8 @@ _, two = opened("toybox_prompts/LT-DPT-lr0.01-seed0")
 app = wb.lens({"gnm_pt": one, "lt_dpt": two}, test)""",
     "distances": """
 _, method = opened("toybox_tables/AdaptFormer-lr0.01-seed0")
-app = wb.distances(wb.extract(method, train, views="centre"), wb.extract(method, test, views="centre"), {"train": train, "test": test})""",
+images = {"train": train, "test": test}
+app = wb.distances(*(wb.extract(method, part, views="centre") for part in images.values()), images)""",
     "train": """
 import os
 os.chdir(runs + "/..")

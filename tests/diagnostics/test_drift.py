@@ -217,7 +217,7 @@ def test_what_cannot_be_compared_is_refused_with_advice(make_features: Make) -> 
     with pytest.raises(ValueError, match="of which 0 are the same"):
         drift(before, make_features(split="train"))
     other = dataclasses.replace(after, labels=np.roll(after.labels, 1))
-    with pytest.raises(ValueError, match=r"12 images have another label in the other features \(e\.g\. 'test/0\.jpg'\)"):
+    with pytest.raises(ValueError, match=r"12 images have another label in the other .*'test/0\.jpg'"):
         drift(before, other)
     zero = before.vectors.copy()
     zero[:2] = 0

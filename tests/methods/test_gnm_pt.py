@@ -94,7 +94,7 @@ def test_a_neighbour_is_left_bit_for_bit_and_the_toy_step_is_the_recorded_one(
     weight = nn.Parameter(torch.randn(5, 3, generator=torch.Generator().manual_seed(0)))
     before = weight.detach().clone()
     with neighbourhood([weight], 0.005):
-        assert 0 < (weight - before).abs().max() <= 0.005
+        assert 0 < (weight - before).abs().max() <= 0.005 + 1e-6  # rounding of a difference of float32
     assert torch.equal(weight, before)
     with pytest.raises(RuntimeError), neighbourhood([weight], 0.005):
         raise RuntimeError

@@ -65,8 +65,8 @@ def rows_of_images(features: Features, reference: Features) -> np.ndarray:
         shared = np.intersect1d(features.ids, reference.ids)
         if len(shared) < max(len(features), len(reference)):
             raise ValueError(
-                f"the test sets differ: {len(reference)} and {len(features)} images, of which {len(shared)} are the same. "
-                "Models are compared on the same images only; extract both on one split of one manifest."
+                f"the test sets differ: {len(reference)} and {len(features)} images, of which {len(shared)} are the "
+                "same. Models are compared on the same images only; extract both on one split of one manifest."
             )
         order = np.argsort(features.ids)[np.argsort(np.argsort(reference.ids))]
     wrong = np.flatnonzero(features.labels[order] != reference.labels)

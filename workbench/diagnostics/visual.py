@@ -73,6 +73,8 @@ def figure_style() -> Iterator[None]:
 
     with mpl.rc_context(_STYLE):
         yield
+        interactive = mpl.is_interactive()
+    mpl.interactive(interactive)  # a notebook's first figure turns the showing of figures on, for good
 
 
 def dress(ax: Axes, *, grid: str | None = "y") -> None:

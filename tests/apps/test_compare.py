@@ -139,7 +139,7 @@ def test_states_say_what_to_do(make_features: Make, tmp_path: Path) -> None:
     assert "empty list" in compare({"a": []}).message.value
     assert "hold vectors without decisions" in compare({"a": make_features(decisions=False)}).message.value
     assert "have 11 classes" in compare({"a": one, "b": make_features(classes=11)}).message.value
-    assert "the images differ" in compare({"a": one, "b": make_features(images=5)}).message.value
+    assert "the test sets differ" in compare({"a": one, "b": make_features(images=5)}).message.value
     alone = settled(compare({"a": one}))
     assert "Add a second run" in alone.alone.value and bars(alone)
     same = settled(compare({"a": one, "b": one}))

@@ -91,12 +91,13 @@ def group_bars(
             if math.isfinite(over.low):
                 marks.append({"kind": "interval", "x": at, "low": 100 * over.low, "high": 100 * over.high})
             top = 100 * (over.high if math.isfinite(over.high) else over.estimate)
-            marks.append({"kind": "text", "x": at, "y": min(top, 96), "text": f"{100 * over.estimate:.1f}"})
+            marks.append({"kind": "text", "x": at, "y": min(top, 102), "text": f"{100 * over.estimate:.1f}"})
     ticks = [(place, f"{group}\n{sizes.get(group, 0)} classes") for place, group in enumerate(rows)]
     alt = "; ".join(f"{name}: " + ", ".join(f"{g} {said(v[g])}" for g in rows) for name, v in arms.items())
     legend = [{"label": name, "opacity": 1 - 0.75 * n / max(len(arms) - 1, 1)} for n, name in enumerate(arms)]
     x = axis(-0.5, len(rows) - 0.5, ticks=ticks)
-    return {"marks": marks, "x": x, "y": shares(), "alt": alt, "legend": legend if len(arms) > 1 else []}
+    y = axis(0, 110, "accuracy (%)", ticks=[(value, str(value)) for value in range(0, 101, 20)])  # room for numbers
+    return {"marks": marks, "x": x, "y": y, "alt": alt, "legend": legend if len(arms) > 1 else []}
 
 
 def class_dots(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+import threading
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ipywidgets as widgets
 import numpy as np
@@ -30,6 +32,18 @@ COLOURS = ("group", "correct", "confidence", "class")
 SORTS = ("least confident", "most confident", "as they come")
 SHOWN = 60  # tiles; of more the rest is counted
 FEW_CLASSES = len(METHOD_COLOURS)  # as many have a colour of their own
+Handler = TypeVar("Handler", bound=Callable[..., None])
+
+
+def _one_at_a_time(handler: Handler) -> Handler:
+    """What changes the views waits until another change is shown."""
+
+    @wraps(handler)
+    def alone(self: Explore, *arguments: Any) -> None:
+        with self._showing:
+            handler(self, *arguments)
+
+    return alone  # type: ignore[return-value]
 
 
 class Explore(widgets.VBox):
@@ -39,6 +53,7 @@ class Explore(widgets.VBox):
         self.features, self.images = features, images
         self.selection = Selection(features)
         self.work = Work()
+        self._showing = threading.RLock()  # maps come from a thread, selections from the kernel
         self._projection = lru_cache(maxsize=None)(self._project)  # "cached": each map is computed once
         self._map_rows = np.empty(0, dtype=np.int64)
         self._order = np.empty(0, dtype=np.int64)
@@ -144,6 +159,7 @@ class Explore(widgets.VBox):
             self._kept = self.selection.rows
             self._place()
 
+    @_one_at_a_time
     def _follow(self, selection: Selection) -> None:
         """Every view shows the selection."""
         self.chip.value = f"{len(selection)} images" + (f" · {_escaped(selection.why)}" if selection.why else "")
@@ -202,6 +218,7 @@ class Explore(widgets.VBox):
     def _refuse(self, message: str) -> None:
         self.plot.children = (widgets.HTML(message),)
 
+    @_one_at_a_time
     def _place(self, projection: Projection | None = None) -> None:
         """Points of the map, those kept."""
         projection = projection or self._projection(self.map.value)
@@ -232,6 +249,7 @@ class Explore(widgets.VBox):
         self.plot.children = (self.scatter.show(),)
         self._follow(self.selection)
 
+    @_one_at_a_time
     def _colour(self) -> None:
         if not hasattr(self, "scatter"):
             return
@@ -249,6 +267,7 @@ class Explore(widgets.VBox):
             self.scatter.color(by="name", map=shades)
         self.scatter.legend(how != "class")
 
+    @_one_at_a_time
     def _lassoed(self, change: dict[str, Any]) -> None:
         """The browser selected points; a selection that came from here says nothing new."""
         rows = np.sort(self._map_rows[np.asarray(change["new"], dtype=np.int64)])

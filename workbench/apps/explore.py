@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from typing import TYPE_CHECKING, Any, TypeVar
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 import numpy as np
@@ -32,10 +33,9 @@ COLOURS = ("group", "correct", "confidence", "class")
 SORTS = ("least confident", "most confident", "as they come")
 SHOWN = 60  # tiles; of more the rest is counted
 FEW_CLASSES = len(METHOD_COLOURS)  # as many have a colour of their own
-Handler = TypeVar("Handler", bound=Callable[..., None])
 
 
-def _one_at_a_time(handler: Handler) -> Handler:
+def _one_at_a_time(handler: Callable[..., None]) -> Callable[..., None]:
     """What changes the views waits until another change is shown."""
 
     @wraps(handler)
@@ -43,7 +43,7 @@ def _one_at_a_time(handler: Handler) -> Handler:
         with self._showing:
             handler(self, *arguments)
 
-    return alone  # type: ignore[return-value]
+    return alone
 
 
 class Explore(widgets.VBox):
@@ -162,7 +162,7 @@ class Explore(widgets.VBox):
     @_one_at_a_time
     def _follow(self, selection: Selection) -> None:
         """Every view shows the selection."""
-        self.chip.value = f"{len(selection)} images" + (f" · {_escaped(selection.why)}" if selection.why else "")
+        self.chip.value = f"{len(selection)} images" + (f" · {escape(selection.why)}" if selection.why else "")
         self.code.code = "explore(features, images, method)" + (f".select({selection.code})" if len(selection) else "")
         if hasattr(self, "scatter"):
             place = np.full(len(self.features), -1)
@@ -231,7 +231,7 @@ class Explore(widgets.VBox):
             self._refuse(state("None of the kept images is on this map. Clear the selection."))
             return
         self._map_rows = rows
-        self.quality.value = _escaped(projection.caption()).replace("\n", "<br>")
+        self.quality.value = escape(projection.caption()).replace("\n", "<br>")
         import jscatter
 
         frame = self.selection.frame.iloc[rows].assign(x=coordinates[:, 0], y=coordinates[:, 1])
@@ -299,10 +299,4 @@ def _accuracies(features: Features) -> str:
         parts.append(
             f'<span style="white-space:nowrap"><span style="color:{colour}">{group}</span> {said(over)}</span>'
         )
-    return f"{' &ensp; '.join(parts)}<br><span class='wb-caption'>groups: {_escaped(str(features.classes.rule))}</span>"
-
-
-def _escaped(text: str) -> str:
-    from html import escape
-
-    return escape(text)
+    return f"{' &ensp; '.join(parts)}<br><span class='wb-caption'>groups: {escape(str(features.classes.rule))}</span>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +126,7 @@ class Lens(widgets.VBox):
         )
         if still:
             note += f"; of {', '.join(still)} the printed bias cannot reach the class token"
-        self.bias_note.value = _escaped(note)
+        self.bias_note.value = escape(note)
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
@@ -160,9 +161,9 @@ class Lens(widgets.VBox):
         if all(key in self._cache for key in wanted):
             self.work.cancel()
             self._put(look)
-            self.about.value = _escaped(f"{about} · cached")
+            self.about.value = escape(f"{about} · cached")
             return
-        self.about.value = _escaped(about)
+        self.about.value = escape(about)
 
         def task(step: Callable[[int, int], None]) -> None:
             image = read()
@@ -235,9 +236,3 @@ def lens(methods: Mapping[str, Method | Run] | Method | Run, images: LongTailDat
                 "or they are named or ordered differently; use the data set of the run."
             )
     return Lens(built, images)
-
-
-def _escaped(text: str) -> str:
-    from html import escape
-
-    return escape(text)

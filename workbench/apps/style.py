@@ -41,7 +41,6 @@ _CSS = """\
 .wb-state.wb-broken { border-style: solid; text-align: left; color: var(--jp-ui-font-color1, INK); }
 .wb-state details { margin-top: 8px; } .wb-state pre { white-space: pre-wrap; font-size: 11px; }
 .wb-tiles { max-height: 300px; overflow-y: auto; }
-.wb-busy { opacity: 0.55; }
 .wb-app img { max-width: 100%; image-rendering: auto; }
 .wb-pixels img { image-rendering: pixelated; }
 .wb-app table { border-collapse: collapse; } .wb-app td, .wb-app th { padding: 2px 8px; text-align: right; }

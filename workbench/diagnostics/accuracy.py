@@ -6,8 +6,9 @@ the data set's manifest, which are printed with every table, because papers read
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -268,20 +269,22 @@ def group_report(
     groups, labels = np.asarray(classes.groups), reference.labels
     predicted = [np.stack([aligned(one, reference) for one in several]) for several in lists]  # (S, N) each
     options: dict[str, Any] = {"pooled": pooled, "level": level, "seed": seed}
-    differences = {}
-    if len(predicted) == 2:
-        differences = {
-            group: metrics.paired_difference(*predicted, labels, groups, group=group, **options)
-            for group in metrics.ACCURACIES
-        }
+
+    @cache
+    def compared(first: int, second: int, group: str) -> metrics.Difference:
+        arms = predicted[first], predicted[second]
+        return metrics.paired_difference(*arms, labels, groups, group=group, **options)
+
+    two = len(predicted) == 2
+    differences = {group: compared(0, 1, group) for group in metrics.ACCURACIES} if two else {}
     tests: list[dict[str, metrics.McNemar]] = []
-    if len(predicted) == 2 and len(predicted[0]) == len(predicted[1]):
+    if two and len(predicted[0]) == len(predicted[1]):
         tests = [
             {group: metrics.mcnemar(*pair, labels, groups, group=group, level=level) for group in metrics.ACCURACIES}
             for pair in zip(*predicted, strict=True)
         ]
     arms = tuple(arm_of(name, p, labels, groups, options) for name, p in zip(names, predicted, strict=False))
-    best = {group: _best(group, arms, predicted, labels, groups, options) for group in metrics.ACCURACIES}
+    best = {group: _best(group, arms, compared) for group in metrics.ACCURACIES}
     return GroupReport(
         arguments=options | {"names": list(names[: len(lists)]), "seeds": [len(several) for several in lists]},
         sources=tuple(one.source for several in lists for one in several),
@@ -299,18 +302,14 @@ def group_report(
     )
 
 
-def _best(
-    group: str, arms: Sequence[Arm], predicted: list[np.ndarray], labels: np.ndarray, groups: np.ndarray, options: Any
-) -> str | None:
+def _best(group: str, arms: Sequence[Arm], compared: Callable[[int, int, str], metrics.Difference]) -> str | None:
     """The arm that is better than each other one; each test at the full level, since all of them must agree."""
     values = [arm.over_classes[group].estimate for arm in arms]
     if len(arms) < 2 or not np.isfinite(values).all():
         return None
     top = int(np.argmax(values))
-    for number, other in enumerate(predicted):
-        if number == top:
-            continue
-        difference = metrics.paired_difference(predicted[top], other, labels, groups, group=group, **options)
-        if difference.too_small or difference.verdict != "first better":
+    for other in set(range(len(arms))) - {top}:
+        difference = compared(*sorted((top, other)), group)
+        if difference.too_small or difference.verdict != ("first better" if top < other else "second better"):
             return None
     return arms[top].name

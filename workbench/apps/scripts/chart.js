@@ -31,10 +31,7 @@ function render({ model, el }) {
     const width = Math.max(240, box.clientWidth || spec.width || 480), height = spec.height || 220;
     const left = 52, right = 8, top = 8 + 16 * (legend.length ? 1 : 0), bottom = spec.x.label ? 44 : 28;
     const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, width: "100%", height, role: "img", "aria-label": spec.alt, "font-size": 11 }, box);
-    const place = (axis, from, to) => (value) => {
-      const [low, high] = axis.log ? [Math.log(axis.min), Math.log(axis.max)] : [axis.min, axis.max];
-      return from + ((axis.log ? Math.log(value) : value) - low) / (high - low || 1) * (to - from);
-    };
+    const place = (axis, from, to) => (value) => from + (value - axis.min) / (axis.max - axis.min || 1) * (to - from);
     const X = place(spec.x, left, width - right), Y = place(spec.y, height - bottom, top);
     const clip = `clip-${Math.random().toString(36).slice(2)}`;
     make("rect", { x: left, y: top - 4, width: width - left - right, height: height - bottom - top + 8 }, make("clipPath", { id: clip }, make("defs", {}, svg)));

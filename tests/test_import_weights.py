@@ -16,7 +16,8 @@ from towers import recorded_tower
 import workbench as wb
 from workbench.backbones import Backbone
 from workbench.cli import main, make_parser
-from workbench.methods.lpt import LPT, LPTConfig, from_released
+from workbench.methods.lpt import LPT, LPTConfig
+from workbench.methods.lpt_release import from_released
 
 TOWER = {"name": "test_vit.r160_in1k", "weights": "random", "input_size": 32}  # depth 6, width 64
 OURS = {"shared": "Prompt_Tokens", "pool": "Prompt_Tokens_pool", "keys": "Prompt_Keys", "head.weight": "head.weight"}

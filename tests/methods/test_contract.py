@@ -15,6 +15,7 @@ from workbench.backbones import TextTower
 from workbench.methods import METHODS, Clock, Method, method_class
 
 PLAIN, CLIP = "test_vit.r160_in1k", "vit_xsmall_patch16_clip_224.tinyclip_yfcc15m"
+DRAW_NOTHING = ("wise_ft",)  # begin from the weights and the text alone, whatever the seed
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def test_stages_name_existing_parameters_and_their_source(method: Method, manife
 def test_the_same_seed_builds_the_same_method(method: Method, manifest: wb.Manifest) -> None:
     same, other = build(method.name, manifest), build(method.name, manifest, seed=1)
     assert all(torch.equal(tensor, same.state()[name]) for name, tensor in method.state().items())
-    if method.tuned:
+    if method.tuned and method.name not in DRAW_NOTHING:
         assert any(not torch.equal(tensor, other.state()[name]) for name, tensor in method.state().items())
 
 

@@ -170,6 +170,7 @@ def test_the_phases_train_what_they_should_with_their_samplers() -> None:
     assert told() == [one, two] and told(phases="shared") == [one] and told(phases="group") == [two]
     assert told(phases="joint") == [("joint", 80, dual, ("head.", "shared", "pool", "keys"))]
     assert told(phases="shared", phase1_sampling="class_aware")[0][2] == ("class_aware",)
+    assert [stage[2] for stage in told(phase2_sampling="class_aware")] == [dual, ("class_aware",)]
 
 
 def test_the_printed_loss_is_that_of_the_losses(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,9 +188,71 @@ def test_the_printed_loss_is_that_of_the_losses(images: Tensor, monkeypatch: pyt
     torch.testing.assert_close(parts["loss"], parts["balanced"] + 0.25 * parts["instance"])
 
 
+def test_phase_2_may_be_trained_with_gcl(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    method, labels = small(phase2_loss="gcl"), torch.tensor([0, 1, 2])
+    output = method(images)
+    noise = torch.tensor([[0.3, -0.2, 0.1], [2.0, 0.4, -0.6], [0.0, 0.5, -3.0]])
+    Noise(monkeypatch, [noise] * 3)
+    parts = method.loss([output, output], [labels, labels], Clock(0, 40, 0, 1, "group"))
+    gap = np.log(50 / np.array([50, 20, 5])) / np.log(50 / 5)
+    assert output.cosine is not None
+    clouded = output.cosine - 0.5 * torch.from_numpy(gap).float() * noise.clamp(-1, 1).abs() - 0.1 * torch.eye(3)
+    expected = torch.nn.functional.cross_entropy(20 * clouded, labels)
+    for branch in ("balanced", "instance"):
+        torch.testing.assert_close(parts[branch] + parts[f"{branch}_similarity"], expected)
+    first = method.loss([output], [labels], Clock(0, 40, 0, 1, "shared"))["balanced"]
+    assert not torch.isclose(first + parts["balanced_similarity"], expected)  # phase 1 keeps A-GCL
+
+
+EXTRAS = [("layer_norm", 4 * 64), ("adapter", (2 * 1 + 3) * 64 + 1)]  # parameters per block: two LayerNorms; r = 1
+
+
+@pytest.mark.parametrize(("extra", "per_block"), EXTRAS)
+def test_extra_parts_are_tuned_with_the_shared_prompts_and_stay_in_phase_2(
+    images: Tensor, extra: str, per_block: int
+) -> None:
+    method, bare = small(extra=extra), small()
+    torch.testing.assert_close(method(images).logits, bare(images).logits)  # nothing is changed before training
+    one, two = method.stages(wb.Manifest.load("digits_lt"))
+    trainable = steps.freeze_all_but(method, one.trainable)
+    added = {name: parameter for name, parameter in trainable.items() if name not in ("head.weight", "shared")}
+    assert sum(parameter.numel() for parameter in added.values()) == 6 * per_block
+    sign = {"layer_norm": ".norm", "adapter": "adapters.adapter."}[extra]
+    assert all(sign in name for name in added)
+    method.clock = Clock(0, 40, 0, 1, "shared")
+    labels = torch.tensor([0, 1, 2])
+    before = {name: tensor.clone() for name, tensor in method.state_dict().items()}
+    for _ in range(2):  # an adapter's first matrix, where its ReLU lets anything through, moves in the second
+        loss = method.loss([method(images)], [labels], method.clock)["loss"]
+        gradients = torch.autograd.grad(loss, list(trainable.values()))
+        with torch.no_grad():
+            for parameter, gradient in zip(trainable.values(), gradients, strict=True):
+                parameter -= 100 * gradient
+    moved = {name for name, tensor in method.state_dict().items() if not torch.equal(tensor, before[name])}
+    still = trainable.keys() - moved
+    assert moved <= trainable.keys() and all("down_proj" in name or ".ln." in name for name in still)
+    # phase 2 trains neither, and its query is the phase-1 pass with them
+    assert set(steps.freeze_all_but(method, two.trainable)) == {"head.weight", "pool", "keys"}
+    features = method(images).features
+    method.clock = None
+    assert not torch.allclose(features, bare(images).extras["query"], atol=1e-3)
+    torch.testing.assert_close(method(images).extras["query"], features)
+    # and so does a phase 2 that continues a run of phase 1
+    state = {name: method.state()[name] for name in small(extra=extra, phases="shared").state()}
+    second = small(extra=extra, phases="group", warm_start=state)
+    torch.testing.assert_close(second(images).extras["query"], features)
+    with pytest.raises(ValueError, match=r"warm_start needs (backbone|adapters).* has nothing"):
+        small(extra=extra, phases="group", warm_start=bare.state())
+    (joint,) = small(extra=extra, phases="joint").stages(wb.Manifest.load("digits_lt"))
+    assert set(steps.freeze_all_but(method, joint.trainable)) == {*trainable, "pool", "keys"}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"extra": "lora"}, "none, layer_norm, adapter"),
+        ({"extra": "layer_norm", "query": "pretrained"}, "choose one"),
+        ({"phase2_loss": "ldam"}, "a_gcl, gcl"),
         ({"phases": "third"}, "both, shared, group, joint"),
         ({"top_k": 5}, "cannot be picked of groups=4"),
         ({"shared_blocks": 6}, "leaves none of the 6 blocks"),

@@ -31,6 +31,7 @@ METHODS = {
     "zero_shot": "workbench.methods.zero_shot:ZeroShot",
     "linear_probe": "workbench.methods.linear_probe:LinearProbe",
     "full_finetune": "workbench.methods.full_finetune:FullFinetune",
+    "wise_ft": "workbench.methods.wise_ft:WiSEFT",
     "lift": "workbench.methods.lift:LIFT",
     "vpt": "workbench.methods.vpt:VPT",
     "lpt": "workbench.methods.lpt:LPT",

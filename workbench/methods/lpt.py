@@ -20,6 +20,11 @@ Where the paper and the released code differ, or are silent (reference in bracke
 - **Phase 1 was never released, so its recipe is a guess**: two branches with a fading weight as in phase 2 (the author
   mentions dual sampling and a larger weight decay); `phase1_sampling` "class_aware" is the balanced branch alone, which
   the paper's own Table 8 suggests; `mixup` (App. B names it without a strength) is off, as in phase 2's code.
+- `extra` adds what Table 15 joins to LPT, of which the paper has two names and no recipe, so it is a guess: LIFT's
+  adapters or the tower's LayerNorms, trained in phase 1 beside the shared prompts and, like them, frozen in phase 2, so
+  that both passes are the phase-1 tower.
+- `phase2_loss` "gcl" (Table 20) is A-GCL without what makes it asymmetric: the released margin and noise, no focusing
+  and no smoothing, on both branches.
 - The released blocks have LayerNorms with eps 1e-5, the pretrained weights were made with 1e-6; here the tower's own.
 """
 
@@ -34,8 +39,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.adapters.prompts import PromptPool, draw_normal, with_prompts
+from workbench.adapters.tuners import Tuner
 from workbench.heads import CosineHead
-from workbench.losses import asymmetric_gcl, cross_entropy
+from workbench.losses import asymmetric_gcl, cross_entropy, gcl
 from workbench.methods.base import Clock, Encoded, Method, Output, Stage, check_choice
 
 if TYPE_CHECKING:
@@ -43,14 +49,9 @@ if TYPE_CHECKING:
     from workbench.data import Classes, Manifest, Preprocessing
 
 PHASES = ("both", "shared", "group", "joint")
-PHASE_1, PHASE_2 = ("head.", "shared"), ("head.", "pool", "keys")  # what each trains
+PHASE_1, PHASE_2 = ("head.", "shared"), ("head.", "pool", "keys")  # what each trains; `extra` in phase 1
+CLOUD = {"margin": 0.1, "noise_scale": 0.5}  # of GCL, as in the released A-GCL
 EPOCHS = {"inaturalist2018": 80}  # per phase; 40 elsewhere (App. B)
-RELEASED = {  # tensors of the authors' phase-2 files, and their axes
-    "Prompt_Tokens": ("blocks", "length", "width"),
-    "Prompt_Tokens_pool": ("groups", "last blocks", "length", "width"),
-    "Prompt_Keys": ("groups", "width"),
-    "head.weight": ("width", "classes"),  # transposed against ours
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,9 @@ class LPTConfig:
     a_gcl: Literal["released", "printed"] = "released"
     phase1_loss: Literal["a_gcl", "cross_entropy"] = "a_gcl"  # cross_entropy: row b of Table 8
     phase1_sampling: Literal["dual", "class_aware", "shuffle"] = "dual"
+    phase2_loss: Literal["a_gcl", "gcl"] = "a_gcl"  # Table 20
+    phase2_sampling: Literal["dual", "class_aware"] = "dual"  # class_aware: row a of Table 19
+    extra: Literal["none", "layer_norm", "adapter"] = "none"  # Table 15: LPT + FT-Norm, LPT + Adapter
     base_lr: float = 0.02
     weight_decay: float = 0.01
     mixup: float = 0.0  # alpha, phase 1 only
@@ -82,6 +86,11 @@ class LPTConfig:
         check_choice("a_gcl", self.a_gcl, ("released", "printed"))
         check_choice("phase1_loss", self.phase1_loss, ("a_gcl", "cross_entropy"))
         check_choice("phase1_sampling", self.phase1_sampling, ("dual", "class_aware", "shuffle"))
+        check_choice("phase2_loss", self.phase2_loss, ("a_gcl", "gcl"))
+        check_choice("phase2_sampling", self.phase2_sampling, ("dual", "class_aware"))
+        check_choice("extra", self.extra, ("none", "layer_norm", "adapter"))
+        if self.extra == "layer_norm" and self.query == "pretrained":
+            raise ValueError("extra='layer_norm' tunes the tower that query='pretrained' takes as it was; choose one.")
         for name in ("prompts", "groups", "top_k"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
@@ -113,24 +122,37 @@ class LPT(PromptPool, Method):
         if config.phases != "shared":
             self.pool = draw_normal(config.groups, depth - self.first, config.prompts, width, generator=generator)
             self.keys = draw_normal(config.groups, width, generator=generator)
+        self.adapters = Tuner(
+            backbone,
+            config.extra,
+            num_classes=len(classes),
+            blocks=None,
+            bottleneck=None,  # LIFT's rule
+            rounding="floor",
+            prompts=1,
+            proportion=1.0,
+            lora_alpha=1.0,
+            generator=generator,
+        )
 
     @property
     def tuned(self) -> tuple[str, ...]:
-        return ("head.", "shared", "pool", "keys")
+        return ("head.", "shared", "pool", "keys", *self.adapters.trained)
 
     @property
     def picked(self) -> int:
         return self.config.prompts
 
     def warm_start(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the shared prompts and the head of a phase-1 run: `run.method().state()`."""
-        own = {"shared": self.shared, "head.weight": self.head.weight}
+        """Take the shared prompts, the head and what `extra` tuned from a phase-1 run: `run.method().state()`."""
+        first = (*PHASE_1, *self.adapters.trained)
+        own = {name: parameter for name, parameter in self.named_parameters() if name.startswith(first)}
         for name, parameter in own.items():
             if name not in tensors or tensors[name].shape != parameter.shape:
                 found = tuple(tensors[name].shape) if name in tensors else "nothing"
                 raise ValueError(
                     f"warm_start needs {name} of shape {tuple(parameter.shape)} and has {found}; give the state of an "
-                    "lpt run on the same data set, backbone and number of prompts."
+                    "lpt run on the same data set, backbone, number of prompts and extra."
                 )
             parameter.data.copy_(tensors[name])
 
@@ -173,7 +195,10 @@ class LPT(PromptPool, Method):
         block = self.backbone.blocks[i]
         x = with_prompts(x, prompts, image_tokens)
         x = x + block.attend(x)
-        return (x + block.mlp(x))[:, :image_tokens]
+        branch = block.mlp(x)
+        if str(i) in self.adapters.adapter:
+            branch = branch + self.adapters.adapter[str(i)](branch)
+        return (x + branch)[:, :image_tokens]
 
     def classify(self, encoded: Encoded) -> Output:
         logits, cosine = self.head(self.dropout(encoded.features))
@@ -199,13 +224,16 @@ class LPT(PromptPool, Method):
     def _classification(self, output: Output, labels: Tensor, instance: bool, clock: Clock) -> Tensor:
         if clock.stage == "shared" and self.config.phase1_loss == "cross_entropy":
             return cross_entropy(output.logits, labels)
+        assert output.cosine is not None
+        options: dict[str, Any] = {"scale": self.config.scale, **CLOUD}
+        options["generator"] = torch.default_generator  # which training sets anew at every step
+        if clock.stage != "shared" and self.config.phase2_loss == "gcl":
+            return gcl(output.cosine, labels, self.classes.counts, **options)
         positive, negative = (0.5, 8.0) if instance else (0.0, 4.0)
-        options: dict[str, Any] = {"gamma_positive": positive, "gamma_negative": negative}
+        options |= {"gamma_positive": positive, "gamma_negative": negative}
         if self.config.a_gcl == "printed":
             options |= {"margin": 0.0, "printed": True}
-        assert output.cosine is not None
-        counts, generator = self.classes.counts, torch.default_generator  # which training sets anew at every step
-        return asymmetric_gcl(output.cosine, labels, counts, scale=self.config.scale, generator=generator, **options)
+        return asymmetric_gcl(output.cosine, labels, self.classes.counts, **options)
 
     def stages(self, manifest: Manifest) -> list[Stage]:
         epochs = EPOCHS.get(manifest.name, 40)
@@ -220,18 +248,20 @@ class LPT(PromptPool, Method):
             "precision": "fp32",
         }
         dual: tuple[str, ...] = ("class_aware", "shuffle")
-        sampling = dual if self.config.phase1_sampling == "dual" else (self.config.phase1_sampling,)
+        first = dual if self.config.phase1_sampling == "dual" else (self.config.phase1_sampling,)
+        second = dual if self.config.phase2_sampling == "dual" else (self.config.phase2_sampling,)
         source = "LPT App. B and code"
         if self.config.phases == "joint":
             joint = {**shared, "epochs": 2 * epochs}
-            return [Stage(name="joint", samplers=dual, trainable=self.tuned, source=f"{source}, Table 9", **joint)]
+            return [Stage(name="joint", samplers=second, trainable=self.tuned, source=f"{source}, Table 9", **joint)]
         stages = []
         if self.config.phases in ("both", "shared"):
             guess = f"{source}; samplers and loss of phase 1 are a guess"
             mixup = self.config.mixup
-            stages += [Stage(name="shared", samplers=sampling, trainable=PHASE_1, mixup=mixup, source=guess, **shared)]
+            trainable = (*PHASE_1, *self.adapters.trained)
+            stages += [Stage(name="shared", samplers=first, trainable=trainable, mixup=mixup, source=guess, **shared)]
         if self.config.phases in ("both", "group"):
-            stages += [Stage(name="group", samplers=dual, trainable=PHASE_2, source=source, **shared)]
+            stages += [Stage(name="group", samplers=second, trainable=PHASE_2, source=source, **shared)]
         return stages
 
     def preprocessing(self, train: bool) -> Preprocessing:
@@ -242,54 +272,3 @@ class LPT(PromptPool, Method):
     @classmethod
     def small(cls) -> dict[str, Any]:
         return {"prompts": 2, "groups": 3}
-
-
-def from_released(
-    tensors: Mapping[str, Tensor], *, depth: int, width: int, num_classes: int
-) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
-    """What the authors' code saved of phase 2 -> options of `lpt`, its `state` (float32), and the other tensors.
-
-    No tensor tells k and the scale: they are the code's, 2 and 20. Nor does one tell the order of the classes, which is
-    that of the lists that the authors trained with.
-
-    Args:
-        tensors: "state_dict" of the file, its names with or without "module." (of DataParallel) and "prompt_learner.".
-            The others are those of the tower, in timm's names.
-        depth, width: blocks and D of the tower, and
-        num_classes: of the data set that they shall be used with.
-
-    Raises:
-        ValueError: tensors that are missing, that contradict each other, the tower or the data set, or not finite.
-    """
-    rest = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    inside = "prompt_learner." if any(name.startswith("prompt_learner.") for name in rest) else ""
-    found = {name: rest.pop(inside + name) for name in RELEASED if inside + name in rest}
-    wrong = [name for name, axes in RELEASED.items() if name not in found or found[name].ndim != len(axes)]
-    if wrong:
-        held = sorted(tensors, key=lambda name: "rompt" not in name)
-        there = [f"{name} {tuple(tensors[name].shape)}" for name in held[:6]] + ["..."] * (len(held) > 6)
-        needed = ", ".join(f"{name} ({', '.join(axes)})" for name, axes in RELEASED.items())
-        raise ValueError(
-            f"LPT's released files hold {needed}; {', '.join(wrong)} is missing or has other axes here. These "
-            f"{len(held)} tensors are there: {', '.join(there) or 'none'}."
-        )
-    shared, pool, keys, head = found.values()
-    (L, length, _), (m, last, group_length, _) = shared.shape, pool.shape
-    widths = shared.shape[2], pool.shape[3], keys.shape[1], head.shape[0]
-    problems = {
-        f"prompts for {L} blocks, but the tower has {depth}": L != depth,
-        f"prompts, group prompts, keys and head {widths} wide, but the tower {width}": set(widths) != {width},
-        f"{length} prompts per block, but {group_length} per group and block": length != group_length,
-        f"{m} groups, but {len(keys)} keys": m != len(keys),
-        f"group prompts for the last {last} of {L} blocks": not 1 <= last <= L,
-        f"{head.shape[1]} classes, but the data set has {num_classes}": head.shape[1] != num_classes,
-        "values that are not finite": not all(bool(tensor.isfinite().all()) for tensor in found.values()),
-    }
-    if any(problems.values()):
-        told = [text for text, holds in problems.items() if holds]
-        raise ValueError(
-            f"it has {'; '.join(told)}. Give the tower and the data set that these tensors were trained with."
-        )
-    options = {"phases": "both", "prompts": length, "groups": m, "shared_blocks": L - last}
-    state = {"shared": shared, "pool": pool, "keys": keys, "head.weight": head.T}
-    return options, {name: tensor.float().contiguous() for name, tensor in state.items()}, rest

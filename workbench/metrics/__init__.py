@@ -37,3 +37,6 @@ from .pairs import McNemar as McNemar
 from .pairs import mcnemar as mcnemar
 from .pairs import paired_difference as paired_difference
 from .pairs import paired_values as paired_values
+from .real import read_real_labels as read_real_labels
+from .real import real_accuracy as real_accuracy
+from .real import real_decisions as real_decisions

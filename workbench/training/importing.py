@@ -1,7 +1,7 @@
 """A run made of weights that were trained elsewhere: the file that a method's authors released.
 
 LPT: Dong et al., ICLR 2023, arXiv 2210.01033, DongSky/LPT (phase 2); what of its file becomes what is said in
-`workbench.methods.lpt.from_released`. Nothing is trained: the run has no stages, no epochs and no val.
+`workbench.methods.lpt_release.from_released`. Nothing is trained: the run has no stages, no epochs and no val.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from workbench.runs import Run, write_tensors
 from workbench.training.fit import run_config
 
 # Method -> what turns its authors' tensors into (options, state, other tensors), and the tower they trained with.
-RELEASED = {"lpt": ("workbench.methods.lpt:from_released", "vit_base_patch16_224.augreg_in21k")}
+RELEASED = {"lpt": ("workbench.methods.lpt_release:from_released", "vit_base_patch16_224.augreg_in21k")}
 SAME_TOWER = 1e-3  # relative distance of two copies of a tensor: half precision costs 2e-4, fine-tuning moves it more
 
 

@@ -112,7 +112,7 @@ def test_a_link_is_left_alone_and_not_followed(originals: Path, here: Path) -> N
 def test_students_get_a_place_for_the_answer(originals: Path, here: Path) -> None:
     copy_notebooks(originals, here / "course", students=True)
     cells = json.loads((here / "course" / "labs/1.ipynb").read_bytes())["cells"]
-    assert [c["source"] for c in cells] == [["def f(): ..."], ["# your answer"]]
+    assert [c["source"] for c in cells] == [["def f(): ..."], ["# your answer: here, or in the cell above"]]
     assert "solution" not in (here / "course" / "labs/1.ipynb").read_text() and "42" not in str(cells[1])
     assert (here / "course" / "00_tour.ipynb").read_bytes() == (originals / "00_tour.ipynb").read_bytes()
     assert copy_notebooks(originals, here / "course").renewed == ("labs/1.ipynb",)  # a teacher has it whole again
@@ -323,7 +323,7 @@ def test_an_app_opens_with_features_from_a_file_and_their_images(here: Path) -> 
     toybox_features(here, "mine.npz")
     shown = opened(here, "explore", features=("mine.npz",))
     assert type(shown).__name__ == "Explore" and len(shown.features) == 60
-    assert np.array_equal(shown.images.ids, shown.features.ids)
+    assert np.array_equal(shown.grid.pictures.images.ids, shown.features.ids)
     shown.work.wait()
 
 
@@ -331,7 +331,7 @@ def test_an_app_opens_with_features_from_a_file_and_their_images(here: Path) -> 
 def test_without_images_the_app_opens_and_says_how_to_get_them(here: Path, name: str) -> None:
     toybox_features(here, "mine.npz", manifest=name)
     note, shown = opened(here, "explore", features=("mine.npz",)).children
-    assert shown.images is None and "--data NAME" in note.children[1].value
+    assert shown.grid.pictures.images is None and "--data NAME" in note.children[1].value
     shown.work.wait()
 
 

@@ -97,3 +97,16 @@ def test_confidence_is_the_largest_probability(features: Features, temperature: 
 def test_a_class_that_cannot_come_does_not_spoil_the_confidence() -> None:
     logits = np.array([[1.0, 1.0, -np.inf]], dtype=np.float32)
     assert confidence(logits).tolist() == [0.5]
+
+
+@pytest.mark.parametrize("changes", [{}, {"tau": 0.8, "target_prior": [1, 2, 3, 4, 0]}, {"tau": 1.0, "normalise": 0.6}])
+def test_decisions_in_parts_are_those_of_all_logits(
+    features: Features, head: LinearHead, changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posthoc = PostHoc(features, head)
+    logits = posthoc.adjusted(**changes)  # type: ignore[arg-type]
+    for chunk in (7, 35, 100_000):
+        monkeypatch.setattr("workbench.features.posthoc.CHUNK", chunk)
+        decisions, sure = posthoc.decided(temperature=1.7, **changes)  # type: ignore[arg-type]
+        assert np.array_equal(decisions, logits.argmax(1)) and decisions.dtype == np.int64
+        assert np.array_equal(sure, confidence(logits, temperature=1.7)) and sure.dtype == np.float32

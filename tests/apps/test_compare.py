@@ -24,6 +24,8 @@ Make = Callable[..., Features]
 def settled(app: Compare) -> Compare:
     app.work.wait()
     app.map.work.wait()
+    if hasattr(app, "changed"):
+        app.changed.pictured.work.wait()
     return app
 
 
@@ -171,7 +173,7 @@ def test_a_name_of_html_stays_text(shown: Compare) -> None:
     settled(shown)
     shown.search.value = HOSTILE
     shown.changed.tiles.active = 0
-    for html in (shown.verdict.value, shown.changed.chip.value, shown.changed.one.value, shown.map.quality.value):
+    for html in (shown.verdict.value, shown.changed.chip.text.value, shown.changed.one.value, shown.map.quality.value):
         assert "<img" not in html
 
 

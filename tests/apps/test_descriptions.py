@@ -62,6 +62,7 @@ def inputs() -> tuple[HLC, Features]:
 
 def settled(app: Descriptions) -> Descriptions:
     app.work.wait()
+    app.images.pictured.work.wait()
     return app
 
 
@@ -226,7 +227,7 @@ def test_what_is_refused_is_said_and_the_control_goes_back(shown: Descriptions) 
     line(shown, 0).used.value = False
     line(shown, 1).used.value = False
     assert "keeps at least one description" in shown.message.value and line(shown, 1).used.value
-    assert "<img" not in shown.message.value + shown.head.value + shown.about.value + shown.images.chip.value
+    assert "<img" not in shown.message.value + shown.head.value + shown.about.value + shown.images.chip.text.value
     line(shown, 0).used.value = True
     assert shown.message.value == "" and shown.edit_log.changes == {}
 
@@ -238,7 +239,7 @@ def test_images_are_shown_and_a_method_brings_its_tower() -> None:
         "hlc", wb.load_backbone("toybox_clip"), manifest.classes, text=text_tower(), texts=manifest.texts, prompts=1
     )
     app = settled(descriptions(method.eval(), wb.extract(method, test), test))
-    app.images.ask("all images", "")
+    settled(app.select("all images"))
     assert app.images.tiles.sheet and "<img" in app.about.value and app.note.value == ""
     assert line(app, 0).text.value == manifest.texts[manifest.classes.names[app.candidate]][0]
     assert app.edit_log.tower is not None and "may be rewritten" in app.head.value

@@ -27,6 +27,8 @@ Make = Callable[..., Features]
 def settled(app: Distances) -> Distances:
     app.work.wait()
     app.map.work.wait()
+    for tiles in app.pair.pictured:
+        tiles.work.wait()
     return app
 
 
@@ -179,5 +181,6 @@ def test_images_of_both_classes_are_shown_of_either_split() -> None:
     assert [len(tiles.cells) for tiles in app.pair.tiles] == [1, 1] and all(tiles.sheet for tiles in app.pair.tiles)
     before = app.pair.tiles[0].sheet
     app.pair.split.value = "train"
+    settled(app)
     assert app.pair.tiles[0].sheet != before and "train images" in app.pair.heads[0].value
     assert "taxonomy" not in app.code.code and set(app.map.order.options) > {"frequency", "shape"}

@@ -203,5 +203,5 @@ def test_a_class_name_of_html_stays_text(method: Any, images: wb.LongTailDataset
     pick(app, f"{features.extras['prompt_index'][0, 0]}.0.")
     app.tiles.active = 0
     settled(app)
-    for html in (app.chip.value, app.pool.value, app.looks.html.value, app.worth.text.value):
+    for html in (app.chip.text.value, app.pool.value, app.looks.html.value, app.worth.text.value):
         assert "<img src=x" not in html

@@ -35,6 +35,7 @@ def test_a_truth_is_hidden_until_an_option_is_committed(store: Path) -> None:
     assert not truth.shown and "Predict first" in seen(truth) and "three" not in seen(truth)
     question.button.click()
     assert "Choose one of" in seen(question) and question.answer is None
+    assert "Traceback" not in seen(question), "a slip of the hand is no error"
     truth.again.click()
     assert not truth.shown, "nothing was committed"
     question.control.value = "one"
@@ -140,8 +141,16 @@ def test_a_check_says_whether_and_why(
 ) -> None:
     done = check("a", value, expected, tolerance=tolerance, hint="the secret hint", store=store)
     assert done.right is right and said in seen(done)
-    assert ("the secret hint" in seen(done)) is not right
+    tried = said != "no value yet"
+    assert ("the secret hint" in seen(done)) is (tried and not right)
     assert json.loads(store.read_text())["checks"]["a"]["right"] is right
+
+
+def test_what_is_not_written_yet_is_no_try(store: Path) -> None:
+    check("d", lambda: None, 2, store=store)
+    assert "0 of 1 checks right" in seen(progress(store)) and "not tried yet" in seen(progress(store))
+    check("d", lambda: 2, 2, store=store)
+    assert "1 try" in seen(progress(store))
 
 
 def test_a_check_does_not_give_the_solution_away(store: Path) -> None:

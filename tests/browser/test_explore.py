@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from browser.gestures import lasso, latency, plot_canvas, selected_on_screen
+from browser.gestures import (
+    lasso,
+    latency,
+    plot_canvas,
+    positions_on_screen,
+    selected_on_screen,
+    wait_for_selected,
+)
 from browser.views import Notebook
 
 pytestmark = pytest.mark.slow
@@ -47,10 +54,10 @@ def test_a_lasso_shows_the_same_images_everywhere(app: Notebook, tmp_path: Path)
     lasso(app.page, canvas, [(0.3, 0.3), (0.7, 0.3), (0.7, 0.7), (0.3, 0.7)])
     app.wait_in_kernel("app.selection.why == 'lasso' and len(app.selection) > 0")
     ids = app.evaluate_in_kernel("app.selection.ids")
-    shown = app.evaluate_in_kernel("[str(features.ids[r]) for r in app._order]")
+    shown = app.evaluate_in_kernel("[str(features.ids[r]) for r in app.grid.rows]")
     app.page.locator(".wb-tiles [role=option]").first.wait_for()
     assert titles(app) == set(shown) and set(shown) <= set(ids)
-    rows = app.evaluate_in_kernel("[int(r) for r in app._map_rows]")
+    rows = app.evaluate_in_kernel("app.map.rows.tolist()")
     on_map = {rows[i] for i in selected_on_screen(canvas)}
     assert on_map == set(app.evaluate_in_kernel("app.selection.rows.tolist()"))
     assert app.page.locator(".wb-explore .wb-chip").inner_text().startswith(f"{len(ids)} images")
@@ -59,6 +66,55 @@ def test_a_lasso_shows_the_same_images_everywhere(app: Notebook, tmp_path: Path)
         .inner_text()
         .startswith("explore(features, images, method).select(ids=[")
     )
+
+
+def test_a_selection_by_code_is_seen_on_the_map_and_can_be_kept(app: Notebook) -> None:
+    page, canvas = app.page, plot_canvas(app.page)
+    app.run_in_kernel("_ = app.select('confidence < 0.5')")
+    points = app.evaluate_in_kernel("app.map._places[app.selection.rows]")
+    assert points
+    wait_for_selected(canvas, points)
+    page.locator(".wb-explore button", has_text="keep only").click()
+    app.wait_in_kernel("len(app.selection.kept)", len(points))
+    app.run_in_kernel("_ = app.select('not correct')")
+    inside = app.evaluate_in_kernel("app.map._places[app.selection.rows]")
+    assert set(inside) < set(points)
+    wait_for_selected(canvas, inside)
+    page.locator(".wb-explore button", has_text="show all").click()
+    app.wait_in_kernel("app.selection.kept is None")
+
+
+def test_the_chip_copies_ids_and_code(app: Notebook) -> None:
+    page = app.page
+    app.run_in_kernel("_ = app.select(ids=features.ids[[3, 5]].tolist())")
+    page.locator(".wb-explore .wb-chip", has_text="2 images · by name").wait_for()
+    for what, expression in (
+        ("ids", "'\\n'.join(app.selection.ids)"),
+        ("code", "app.code.code"),
+        ("frame", "app.code.code + '.selection.to_frame()'"),
+    ):
+        page.locator(f".wb-explore button[data-copies={what}]").click()
+        page.locator(f".wb-explore button[data-copies={what}]", has_text="copied").wait_for()
+        assert page.evaluate("() => navigator.clipboard.readText()") == app.evaluate_in_kernel(expression)
+
+
+def test_the_point_under_the_mouse_shows_its_picture(app: Notebook) -> None:
+    canvas = plot_canvas(app.page)
+    point = app.evaluate_in_kernel("int(app.map._places[features.confidence.argmax()])")
+    (x, y) = positions_on_screen(canvas, [point])[0]
+    box = canvas.bounding_box()
+    assert box is not None
+    app.page.mouse.move(box["x"] + x * box["width"] - 30, box["y"] + y * box["height"])
+    app.page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=5)
+    app.wait_in_kernel("app.map.scatter.widget.hovering is not None")
+    hovered = app.evaluate_in_kernel("app.map.scatter.widget.hovering")
+    picture = app.evaluate_in_kernel(f"app.map._table['picture'][{hovered}]")
+    app.page.wait_for_function(
+        "(start) => [...document.querySelectorAll('.wb-explore div')]"
+        ".some((node) => node.style.backgroundImage.includes(start))",
+        arg=picture[:200],
+    )
+    assert app.errors == [] and app.last_error() is None
 
 
 def test_keys_filter_choose_images_and_clear(app: Notebook) -> None:
@@ -71,10 +127,11 @@ def test_keys_filter_choose_images_and_clear(app: Notebook) -> None:
     tiles = page.locator(".wb-tiles [role=option]")
     tiles.nth(1).click()
     page.keyboard.press("ArrowRight")
-    app.wait_in_kernel("app.tiles.active", 2)
+    app.wait_in_kernel("app.grid.tiles.active", 2)
     page.locator(".wb-explore img[alt*='attention rollout']").wait_for()
     chosen = app.evaluate_in_kernel("str(features.ids[app.strip.row])")
     assert chosen in (tiles.nth(2).get_attribute("aria-label") or "")
+    page.locator(".wb-explore .wb-loading").wait_for(state="detached")
     assert page.locator(".wb-explore img").count() == 4 and all(
         page.locator(".wb-explore img").evaluate_all("all => all.map(i => i.alt)")
     )

@@ -1,4 +1,7 @@
-"""The loss bench and the prior in a browser: what is chosen is trained and seen, sliders are followed at once."""
+"""The loss bench and the prior in JupyterLab: what is chosen is trained and seen, sliders are followed at once.
+
+The prior is also driven as a page of Voila, as the prompt app is in `test_prompts.py`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from browser.gestures import latency
 if TYPE_CHECKING:
     from playwright.sync_api import Locator
 
-    from browser.views import Notebook
+    from browser.views import Dashboard, Notebook
 
 pytestmark = pytest.mark.slow
 
@@ -102,3 +105,27 @@ def test_sliders_of_the_prior_move_the_bars_at_10000_images_of_100_classes(view:
     few = view.evaluate_in_kernel("100 * app._intervals(app.decisions)['few'].estimate")
     assert any(bar.startswith(f"adjusted, few: {few:.1f} %") for bar in bars(app, "Accuracy by group"))
     assert view.errors == []
+
+
+def test_the_prior_is_a_page_of_voila_whose_controls_move_the_bars(
+    dashboard: Callable[[list[str]], Dashboard],
+) -> None:
+    view = dashboard([PRIOR])
+    app = view.frame.locator(".wb-prior")
+    app.locator("svg[aria-label*='adjusted: all']").nth(1).wait_for()
+    before = bars(app, "Accuracy by group")
+    for act, code in (
+        (lambda: app.get_by_role("slider").first.press("ArrowRight"), "set(tau=1.05, target='balanced')"),
+        (lambda: app.get_by_role("combobox").first.select_option(label="as in training"), "target='training'"),
+    ):
+        act()
+        app.locator(".wb-code", has_text=code).wait_for()
+        few = view.evaluate_in_kernel("100 * app._intervals(app.decisions)['few'].estimate")
+        bar = app.locator("rect > title", has_text=f"adjusted, few: {few:.1f} %").first
+        bar.wait_for(state="attached")
+    after = bars(app, "Accuracy by group")
+    assert after != before and len(after) == len(before) == 8
+    app.get_by_role("button", name="reset").click()
+    app.locator(".wb-code", has_text="set(tau=1.0, target='balanced')").wait_for()
+    app.locator("rect > title", has_text=before[3]).wait_for(state="attached")
+    assert view.last_error() is None and view.errors == []

@@ -55,7 +55,7 @@ class View:
     on the network; `outside` has those addresses, and `errors` leaves them out.
     """
 
-    def __init__(self, lab: Lab, browser: Browser, name: str) -> None:
+    def __init__(self, lab: Lab, browser: Browser, name: str, size: tuple[int, int] = (WIDTH, HEIGHT)) -> None:
         self.lab, self.name = lab, name
         self.errors: list[str] = []
         self.outside: list[str] = []
@@ -65,7 +65,7 @@ class View:
         self._context.set_default_navigation_timeout(SECONDS * 1000)
         self._context.route(self._is_outside, self._keep_out)
         self.page: Page = self._context.new_page()
-        self.page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
+        self.resize(*size)
         self.page.on("console", self._note_error)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("websocket", lambda channel: self._note_kernel(channel.url))
@@ -219,14 +219,16 @@ AView = TypeVar("AView", bound=View)
 
 
 @contextmanager
-def opener(kind: type[AView], lab: Lab, browser: Browser) -> Iterator[Callable[[Sequence[str]], AView]]:
+def opener(
+    kind: type[AView], lab: Lab, browser: Browser, *, size: tuple[int, int] = (WIDTH, HEIGHT)
+) -> Iterator[Callable[[Sequence[str]], AView]]:
     """A function that opens notebooks of code cells; what it opened is closed at the end, also what failed."""
     with ExitStack() as ends:
 
         def opened(cells: Sequence[str]) -> AView:
             name = f"{uuid.uuid4().hex}.ipynb"
             _write(lab.root / name, cells)
-            view = kind(lab, browser, name)
+            view = kind(lab, browser, name, size)
             ends.callback(view.close)
             view.open()
             return view

@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from workbench.data import Classes
 from workbench.diagnostics import neighbours
 from workbench.diagnostics.knn import NEAREST_MEAN, knn_accuracy
-from workbench.diagnostics.neighbours import majority, mean_scores, nearest_neighbours
+from workbench.diagnostics.neighbours import majority, mean_scores, nearest_neighbours, neighbour_purity
 from workbench.features import Features
 
 
@@ -162,3 +162,18 @@ def test_features_of_another_model_or_data_set_are_refused(make_features: Callab
     zero = dataclasses.replace(zero, vectors=zero.vectors * (zero.labels[:, None] > 0))
     with pytest.raises(ValueError, match="20 vectors are zero"):
         knn_accuracy(zero, make_features())
+
+
+def test_purity_is_the_share_of_neighbours_of_the_own_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = np.array([[0.0], [1.0], [2.1], [10.0], [11.1], [12.0]], dtype=np.float32) + 1
+    labels = np.array([0, 0, 1, 1, 1, 0])
+    monkeypatch.setattr(neighbours, "_BLOCK_BYTES", 64)  # two blocks and more
+    steps: list[tuple[int, int]] = []
+    found = neighbour_purity(vectors, labels, 2, metric="euclidean", on_step=lambda *step: steps.append(step))
+    # nearest two, by hand: {1, 2}, {0, 2}, {1, 0}, {4, 5}, {5, 3}, {4, 3}
+    assert found.tolist() == [0.5, 0.5, 0.0, 0.5, 0.5, 0.0] and found.dtype == np.float32
+    assert steps[-1] == (6, 6) and len(steps) > 1
+    turned = np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1]], dtype=np.float32) * np.array([[1], [9], [1], [9]], "f4")
+    assert neighbour_purity(turned, np.array([0, 0, 1, 1]), 1).tolist() == [1, 1, 1, 1], "by angle, not by length"
+    with pytest.raises(ValueError, match="1 to 5 neighbours"):
+        neighbour_purity(vectors, labels, 6, metric="euclidean")

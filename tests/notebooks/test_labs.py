@@ -94,6 +94,15 @@ def test_an_unsolved_exercise_stops_nothing(path: Path) -> None:
 
 
 @every_lab
+def test_cells_that_know_the_answers_are_folded(path: Path) -> None:
+    for cell in code_cells(path):
+        knows = any(keys(cell.source, function) for function in ("check", "reveal"))
+        folded = bool(cell.metadata.get("jupyter", {}).get("source_hidden"))
+        assert folded == knows, f"{cell.source[:60]!r}: what is checked or revealed must not be read in passing"
+        assert not folded or cell.source.startswith(("# checks ", "# reveals ")), "its first line is seen all the same"
+
+
+@every_lab
 def test_it_says_what_it_cannot_show_and_where_to_read_on(path: Path) -> None:
     text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
     assert "cannot show" in text.lower() and text.count("arXiv") >= 3

@@ -77,9 +77,9 @@ class Answers:
         entry = self.prediction(key) | {"truth": truth if known else None, "hit": hit}
         self._change(lambda kept: kept["predictions"].update({key: entry}))
 
-    def check(self, key: str, right: bool, why: str) -> None:
-        """Keep the outcome of one more try."""
-        tries = self.read()["checks"].get(key, {}).get("tries", 0) + 1
+    def check(self, key: str, right: bool, why: str, *, tried: bool = True) -> None:
+        """Keep the outcome of one more try; not `tried`: of none, as while the lines are still to be written."""
+        tries = self.read()["checks"].get(key, {}).get("tries", 0) + bool(tried)
         entry = {"right": bool(right), "why": why[:200], "tries": tries, "time": _now()}
         self._change(lambda kept: kept["checks"].update({key: entry}))
 

@@ -19,7 +19,7 @@ from .compare_images import ChangedImages
 from .compare_words import verdicts
 from .drift_map import DriftMap
 from .selection import Selection
-from .style import CodeLine, app, bar, broken, caption, card, row, shortcut, state
+from .style import App, CodeLine, app, bar, broken, caption, card, row, shortcut, state
 from .work import Work
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ AT_ONCE = 4  # runs whose bars are shown at first
 WEIGHINGS = {"mean of classes": False, "share of images": True}
 
 
-class Compare(widgets.VBox):
+class Compare(App):
     """See `compare`."""
 
     def __init__(
@@ -57,7 +57,7 @@ class Compare(widgets.VBox):
         self._busy = False  # controls are being set together
         self.code = CodeLine()
         self._controls()
-        self.changed = ChangedImages(self.selection, images)
+        self.changed = ChangedImages(self.selection, images, lambda: self.code.code)
         self.map = DriftMap(len(self.selection.features), self._of_pair, self._write_code)
         self._cards()
         self.changed.kind.observe(lambda _: self._picked(), "value")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,12 @@ import numpy as np
 
 from workbench.diagnostics.base import GROUP_COLOURS, plain
 from workbench.diagnostics.changes import KINDS, Changes
-from workbench.diagnostics.thumbnails import thumbnails
 
+from .chip import Chip
+from .explore_pictures import Pictures
+from .pictured_tiles import PicturedTiles
 from .selection import Selection
-from .style import MARKS, Tiles, bar, broken, caption, card, guarded, picture, shortcut
+from .style import MARKS, Tiles, caption, card, guarded, picture
 
 if TYPE_CHECKING:
     from workbench.data import LongTailDataset
@@ -23,10 +26,10 @@ SHOWN = 60  # tiles; of more the rest is counted
 
 
 class ChangedImages:
-    """Follows the selection, which `pick` sets; `view` is the card."""
+    """Follows the selection, which `pick` sets; `view` is the card. `code` gives the app's line."""
 
-    def __init__(self, selection: Selection, images: LongTailDataset | None) -> None:
-        self.selection, self.images = selection, images
+    def __init__(self, selection: Selection, images: LongTailDataset | None, code: Callable[[], str]) -> None:
+        self.selection, self.pictures = selection, Pictures(selection.features, images)
         self._drawing = threading.RLock()  # answers come from a thread; what is drawn last must be what is chosen
         self.changed: Changes | None = None
         self.name: str | None = None  # of the class, or
@@ -34,14 +37,13 @@ class ChangedImages:
         self._order = np.empty(0, dtype=np.int64)
         self.kind = widgets.ToggleButtons(options=list(KINDS), tooltips=list(KINDS.values()))
         self.kind.style.button_width = "72px"
-        self.chip = widgets.HTML()
-        self.chip.add_class("wb-chip")
-        self.clear = widgets.Button(description="clear", tooltip="Escape", layout=widgets.Layout(width="64px"))
-        shortcut(self.clear, "esc")
+        self.chip = Chip(selection, code)
+        self.clear = self.chip.clear
         self.tiles, self.more, self.one = Tiles(shown=88), caption(), widgets.HTML()
         self.tiles.observe(lambda change: self._activate(change["new"]), "active")
-        self._activate = guarded(lambda html: setattr(self.one, "value", html))(self._show_one)
-        self.view = card("Images that changed", bar(self.chip, self.clear, self.kind), self.tiles, self.more, self.one)
+        self._activate = guarded(self._tell)(self._show_one)
+        self.pictured = PicturedTiles(self.tiles, self._tell)
+        self.view = card("Images that changed", self.chip.view, self.kind, self.tiles, self.more, self.one)
         selection.observe(lambda _: self._follow())
 
     @property
@@ -93,10 +95,9 @@ class ChangedImages:
 
     def _follow(self) -> None:
         chosen = self.selection
-        self.chip.value = f"{len(chosen)} images" + (f" · {escape(chosen.why)}" if chosen.why else "")
         self.one.value = ""
         if self.changed is None:
-            self.tiles.show(None, [])
+            self.pictured.show(self.pictures, self.shown, list)
             return
         self._order = self._order[np.isin(self._order, chosen.rows)]
         before, after = (escape(plain(arm, 30)) for arm in self.changed.arms)
@@ -104,15 +105,13 @@ class ChangedImages:
         if self.kind.value == "broken":
             what = f"right with {before}, wrong with {after}"
         self.more.value = f"{len(self.shown)} of {len(chosen)} shown: {what}, the largest move of confidence first"
-        pictures = None
-        if self.images is None:
+        if self.pictures.images is None:
             self.more.value += " (pass images=LongTailDataset(manifest, split, root) to see them)"
-        elif len(self.shown):
-            try:
-                pictures = thumbnails(self.images, self.changed.image_ids[self.shown])
-            except (ValueError, OSError) as error:
-                self.one.value = broken(error)
-        self.tiles.show(pictures, [self._cell(r) for r in self.shown.tolist()])
+        cells = [self._cell(r) for r in self.shown.tolist()]
+        self.pictured.show(self.pictures, self.shown, lambda: cells)
+
+    def _tell(self, html: str) -> None:
+        self.one.value = html
 
     def _says(self, r: int) -> list[str]:
         """Lines: what the image is, and what each run says."""
@@ -136,8 +135,7 @@ class ChangedImages:
             return
         r = int(self.shown[place])
         lines = "<br>".join(map(escape, self._says(r)))
-        if self.images is not None:
-            pixels = thumbnails(self.images, self.changed.image_ids[[r]])[0]
-            shown = picture(pixels, self._says(r)[1], width=120)
+        if self.pictures.images is not None:
+            shown = picture(self.pictures.one(r), self._says(r)[1], width=120)
             lines = f'<div style="display:flex;gap:8px">{shown}<div>{lines}</div></div>'
         self.one.value = lines

@@ -17,7 +17,7 @@ def verdicts(report: GroupReport) -> str:
     """HTML: of each group the paired difference with its interval, and what it means in words."""
     first, second = (escape(plain(arm.name, 40)) for arm in report.arms)
     lines = [
-        f"<tr><th{ONE}>{first} &minus; {second}</th><th>points [{report.level:.0%}]</th><th>p</th><th>classes</th>"
+        f"<tr><th{ONE}>{first} &minus; {second}</th><th>points [{report.level:.0%}]</th><th>p</th><th>n</th>"
         "<th></th></tr>"
     ]
     for group in ROWS:
@@ -26,7 +26,7 @@ def verdicts(report: GroupReport) -> str:
         p = "" if np.isnan(found.p) else f"{found.p:.3f}" if found.p >= 0.001 else "&lt; 0.001"
         lines.append(
             f'<tr><td style="color:{colour}">{group}</td><td{ONE}>{_points(found)}</td><td{ONE}>{p}</td>'
-            f'<td>{found.n}</td><td style="text-align:left">{escape(said)}</td></tr>'
+            f'<td>{found.n} {found.unit}</td><td style="text-align:left">{escape(said)}</td></tr>'
         )
     unit = "over classes like these, paired class by class"
     images = ""

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from html import escape
 from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 import numpy as np
 
 from workbench.diagnostics.base import GROUP_COLOURS, plain
-from workbench.diagnostics.thumbnails import thumbnails
 from workbench.features import Features
 from workbench.methods.description_edits import EditedDescriptions
 
+from .chip import Chip
 from .description_views import SETS, in_set
+from .explore_pictures import Pictures
+from .pictured_tiles import PicturedTiles
 from .selection import Selection
-from .style import MARKS, Tiles, bar, broken, caption, card, shortcut, state
+from .style import MARKS, Tiles, caption, card, shortcut, state
 
 if TYPE_CHECKING:
     from workbench.data import LongTailDataset
@@ -25,10 +26,16 @@ SHOWN = 60  # tiles; of more the rest is counted
 
 
 class Images:
-    """Two controls, and `view`, the card; `looked` is called with the row of an image, or -1 where a set is empty."""
+    """Two controls, and `view`, the card; `looked` is called with the row of an image, or -1 where a set is empty.
 
-    def __init__(self, features: Features, dataset: LongTailDataset | None, looked: Callable[[int], None]) -> None:
-        self.features, self.dataset, self._looked = features, dataset, looked
+    `code` gives the app's line.
+    """
+
+    def __init__(
+        self, features: Features, dataset: LongTailDataset | None, looked: Callable[[int], None],
+        code: Callable[[], str],
+    ) -> None:  # fmt: skip
+        self.features, self.pictures, self._looked = features, Pictures(features, dataset), looked
         self.selection = Selection(features)
         self.edits: EditedDescriptions | None = None
         self._busy = False  # both controls are being set
@@ -37,17 +44,17 @@ class Images:
         names = sorted(set(features.classes.names))
         self.search = widgets.Combobox(options=names, placeholder="search true class", ensure_option=False)
         self.search.layout.width = "170px"
-        self.chip, self.message, self.more = widgets.HTML(), widgets.HTML(), caption()
-        self.chip.add_class("wb-chip")
-        self.clear = widgets.Button(description="clear", tooltip="Escape", layout=widgets.Layout(width="64px"))
-        for control, key in ((self.set, "f"), (self.search, "s"), (self.clear, "esc")):
+        self.message, self.more = widgets.HTML(), caption()
+        self.chip = Chip(self.selection, code, clear=lambda: self.ask(SETS[-1], ""))
+        self.clear = self.chip.clear
+        for control, key in ((self.set, "f"), (self.search, "s")):
             shortcut(control, key)
         self.tiles = Tiles(shown=88, empty="The images come after the first pass.")
+        self.pictured = PicturedTiles(self.tiles, self._tell)
         for control in (self.set, self.search):
             control.observe(lambda _: self.select(), "value")
-        self.clear.on_click(lambda _: self.ask(SETS[-1], ""))
         self.tiles.observe(lambda change: self._activate(change["new"]), "active")
-        self.view = card("Images", bar(self.chip, self.clear), self.message, self.tiles, self.more)
+        self.view = card("Images", self.chip.view, self.message, self.tiles, self.more)
 
     def ask(self, which: str, name: str) -> None:
         """Another set and class."""
@@ -66,24 +73,20 @@ class Images:
             inside &= np.asarray(self.features.classes.names, dtype=object)[self.features.labels] == name
         self.selection.set(np.flatnonzero(inside), " · ".join(filter(None, [self.set.value, name])))
         rows = self.selection.rows
-        self.chip.value = f"{len(rows)} images · {escape(self.selection.why)}"
         self.tiles.empty = "No images are like that. Choose others above."
         if name and name not in self.features.classes.names:
             self.tiles.empty = f"No class is called {name!r}. Choose one of the list."
         self.more.value = f"{SHOWN} of {len(rows)} shown" if len(rows) > SHOWN else ""
-        pictures = None
-        if self.dataset is None:
+        if self.pictures.images is None:
             self.message.value = state(
                 "These features come without images. Pass dataset=LongTailDataset(manifest, split, root) to see them.",
                 kind="missing",
             )
-        elif len(rows):
-            try:
-                pictures = thumbnails(self.dataset, self.features.ids[rows[:SHOWN]])
-            except (ValueError, OSError) as error:
-                self.message.value = broken(error)
-        self.tiles.show(pictures, self._cells())
+        self.pictured.show(self.pictures, rows[:SHOWN], self._cells)
         self._looked(int(rows[0]) if len(rows) else -1)
+
+    def _tell(self, html: str) -> None:
+        self.message.value = html
 
     def refresh(self) -> None:
         """Decisions are others."""

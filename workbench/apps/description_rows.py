@@ -7,9 +7,7 @@ from collections.abc import Callable, Sequence
 import ipywidgets as widgets
 import numpy as np
 
-from workbench.diagnostics.base import INK
-
-from .style import caption
+from .style import THEME_INK, caption
 
 Told = Callable[[int, str, float | bool | str], None]
 LENGTH = 120  # CSS pixels of the longest bar
@@ -43,7 +41,7 @@ class Line:
     def say(self, weight: float, cosine: float, longest: float, used: bool) -> None:
         product = weight * cosine
         wide = LENGTH * abs(product) / max(longest, 1e-12)
-        fill = f"background:{INK if product >= 0 else 'transparent'};border:1px solid {INK}"
+        fill = f"background:{THEME_INK if product >= 0 else 'transparent'};border:1px solid {THEME_INK}"
         bar = "" if not used else f'<span style="display:inline-block;height:9px;width:{wide:.0f}px;{fill}"></span>'
         said = f"{weight:.2f} &times; {cosine:.3f} = {product:.4f}" if used else f"silenced ({cosine:.3f})"
         self.numbers.value = f'<span style="display:inline-block;width:165px">{said}</span>{bar}'

@@ -13,7 +13,6 @@ import torch
 
 from workbench.backbones import load_text_tower
 from workbench.diagnostics.base import GROUP_COLOURS
-from workbench.diagnostics.thumbnails import thumbnails
 from workbench.features import Features
 from workbench.methods.description_edits import EditedDescriptions
 
@@ -22,7 +21,7 @@ from .description_images import Images
 from .description_log import EditLog
 from .description_rows import Rows
 from .description_views import SETS, candidate_bars, check_inputs, effect, sentences_of, unlike
-from .style import MARKS, CodeLine, app, bar, broken, card, guarded, picture, row, state
+from .style import MARKS, App, CodeLine, app, bar, broken, card, guarded, picture, row, state
 from .work import Work
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from workbench.methods import Method
 
 
-class Descriptions(widgets.VBox):
+class Descriptions(App):
     """See `descriptions`."""
 
     def __init__(
@@ -58,7 +57,7 @@ class Descriptions(widgets.VBox):
             return
         self.texts, self.note.value = sentences_of(method, texts or (dataset and dataset.manifest.texts) or {})
         self.work = Work()
-        self.images = Images(features, dataset, lambda r: self._look(r))
+        self.images = Images(features, dataset, lambda r: self._look(r), lambda: self.code.code)
         self.about, self.bars, self.head = widgets.HTML(), Chart(), widgets.HTML()
         self.about.value = state("The descriptions are being compared with the images.", kind="loading")
         self._named = method.text if method.text and method.text.get("sha256") else None  # not one built by hand
@@ -221,7 +220,7 @@ class Descriptions(widgets.VBox):
         html = f"<div>{'<br>'.join(lines)}</div>"
         if self.dataset is not None:
             try:
-                pixels = thumbnails(self.dataset, self.features.ids[[r]])[0]
+                pixels = self.images.pictures.one(r)
                 html = picture(pixels, f"photograph of {names[label]}", width=96) + html
             except (ValueError, OSError) as error:
                 html += broken(error)

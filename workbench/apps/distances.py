@@ -17,7 +17,7 @@ from workbench.features import Features
 from .chart import Chart, Mark, axis, class_dots
 from .distances_map import SimilarityMap
 from .distances_pair import Pair
-from .style import CodeLine, app, bar, broken, caption, card, row, state
+from .style import App, CodeLine, app, bar, broken, caption, card, row, state
 from .work import Work
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ FILLS = {"train": 0.28, "test": 0.10}
 WHATS = {"matched": "size-matched draws", "published": "all images, as published"}
 
 
-class Distances(widgets.VBox):
+class Distances(App):
     """See `distances`."""
 
     def __init__(

@@ -106,7 +106,9 @@ class SimilarityMap:
         self.note.value, self.heat.layout.display = "", ""
         ramp = coloured(np.linspace(low, high, 160)[None].repeat(8, 0), low, high, palette)
         ends = f"{low:.2f} {picture(ramp, f'colours from {low:.2f} to {high:.2f}', width=160)} {high:.2f}"
-        self.scale.value = f"<span class='wb-caption'>{ends} cosine &nbsp; {_order(self.found)}</span>"
+        self.scale.value = (
+            f"<span class='wb-caption'><span class='wb-scale'>{ends} cosine</span> &nbsp; {_order(self.found)}</span>"
+        )
         blocks = f" Each cell is the mean of {self._step} by {self._step} classes." * (self._step > 1)
         absent = len(self.found.images) - len(self.found.drawn)
         left_out = f" {absent} classes without images are left out." * (absent > 0)

@@ -12,11 +12,12 @@ import numpy as np
 from workbench.diagnostics.base import GROUP_COLOURS, METHOD_COLOURS, METHOD_MARKERS, plain
 from workbench.diagnostics.intra_class import IntraClass
 from workbench.diagnostics.similarity import ClassSimilarity, cosines_to_means
-from workbench.diagnostics.thumbnails import thumbnails
 from workbench.features import Features
 
 from .chart import Chart, Mark, axis
-from .style import Tiles, bar, broken, caption, card, guarded, shortcut, state
+from .explore_pictures import Pictures
+from .pictured_tiles import PicturedTiles
+from .style import Tiles, bar, caption, card, guarded, shortcut, state
 
 if TYPE_CHECKING:
     from workbench.data import LongTailDataset
@@ -35,7 +36,8 @@ class Pair:
     """
 
     def __init__(self, features: dict[str, Features], images: Mapping[str, LongTailDataset], chosen: Any) -> None:
-        self.features, self.images, self._chosen = features, images, chosen
+        self.features, self._chosen = features, chosen
+        self.pictures = {split: Pictures(features[split], images.get(split)) for split in features}
         self.names = features["test"].classes.names
         self.classes: tuple[int, int] | None = None
         self._busy = False
@@ -45,7 +47,7 @@ class Pair:
             for text in ("class", "and")
         ]
         for picker in self.pickers:
-            picker.layout.width, picker.style.description_width = "210px", "40px"
+            picker.layout.width, picker.style.description_width = "222px", "40px"
             picker.observe(lambda _: self._asked(), "value")
         shortcut(self.pickers[0], "s")
         self.nearest = widgets.Button(description="nearest", layout=widgets.Layout(width="72px"))
@@ -57,6 +59,7 @@ class Pair:
         self.split.observe(lambda _: self._show_tiles(), "value")
         self.message, self.numbers = widgets.HTML(), widgets.HTML()
         self.chart, self.tiles = Chart(), [Tiles(shown=64), Tiles(shown=64)]
+        self.pictured = [PicturedTiles(tiles, self._say) for tiles in self.tiles]
         self.heads = [widgets.HTML(), widgets.HTML()]
         columns = [widgets.VBox([head, tiles]) for head, tiles in zip(self.heads, self.tiles, strict=True)]
         for column in columns:
@@ -150,9 +153,10 @@ class Pair:
     def _show_tiles(self) -> None:
         if self.classes is None:
             return
-        split = self.split.value if self.split.value in self.images else next(iter(self.images), "test")
+        there = [split for split, pictures in self.pictures.items() if pictures.images is not None]
+        split = self.split.value if self.split.value in there else next(iter(there), "test")
         part = self.features[split]
-        for c, head, tiles in zip(self.classes, self.heads, self.tiles, strict=True):
+        for c, head, pictured in zip(self.classes, self.heads, self.pictured, strict=True):
             rows = np.flatnonzero(part.labels == c)
             group, counts = part.classes.groups[c], part.classes.counts[c]
             more = f"{min(len(rows), MOST)} of {len(rows)} {split} images" if len(rows) else f"no {split} images"
@@ -160,18 +164,13 @@ class Pair:
                 f'<b style="color:{GROUP_COLOURS[group]}">{escape(plain(self.names[c], 40))}</b> '
                 f"<span class='wb-caption'>{group}, {counts} training images; {more}</span>"
             )
-            ids, pictures = part.ids[rows[:MOST]], None
-            tiles.empty = f"This class has no {split} images."
-            if split in self.images:
-                try:
-                    pictures = thumbnails(self.images[split], ids)
-                except (ValueError, OSError) as error:
-                    self.message.value = broken(error)
-            elif len(rows):
-                ids = ids[:0]
-                tiles.empty = "Pass images=LongTailDataset(manifest, 'test', root) to see them."
-            cells = [{"title": str(i), "caption": "", "colour": GROUP_COLOURS[group]} for i in ids]
-            tiles.show(pictures, cells)
+            pictured.tiles.empty = f"This class has no {split} images."
+            if split not in there and len(rows):
+                rows = rows[:0]
+                pictured.tiles.empty = "Pass images=LongTailDataset(manifest, 'test', root) to see them."
+            rows = rows[:MOST]
+            cells = [{"title": str(i), "caption": "", "colour": GROUP_COLOURS[group]} for i in part.ids[rows]]
+            pictured.show(self.pictures[split], rows, lambda cells=cells: cells)
 
 
 def close_up(features: Mapping[str, Features], pair: tuple[int, int], means: str) -> dict[str, Any]:

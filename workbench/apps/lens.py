@@ -15,7 +15,7 @@ from workbench.runs import Run
 
 from .lens_rows import CHECKS, COLUMNS, GRID, Look, at_block, biased, checks_of, for_method, header, row_of
 from .picker import Picker
-from .style import CodeLine, app, bar, caption, card, guarded, state
+from .style import App, CodeLine, app, bar, caption, card, guarded, state
 from .work import ONE_MODEL, Work
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ KEPT = 500  # rows in the cache
 STRONGEST = 10.0  # times the learned bias
 
 
-class Lens(widgets.VBox):
+class Lens(App):
     """See `lens`."""
 
     def __init__(self, methods: Mapping[str, Method], images: LongTailDataset | None) -> None:

@@ -15,14 +15,14 @@ from workbench.training.plane import best_borders, borders, three_clouds
 from .chart import Chart, class_dots, group_bars, shares
 from .plane_chart import first_numbers, groups_axis, plane_chart, with_ticks
 from .retraining import CHOICES, COSINE, Answer, Settings, refusal, retrain, share_intervals, was_text
-from .style import CodeLine, app, bar, caption, card, group_legend, guarded, row, shortcut, state
+from .style import App, CodeLine, app, bar, caption, card, group_legend, guarded, row, shortcut, state
 from .work import Work
 
 PLANE, CACHED = "2-D toy", "cached features"
 HEIGHT = 280
 
 
-class LossBench(widgets.VBox):
+class LossBench(App):
     """See `loss_bench`."""
 
     def __init__(self, features: Features | None, test: Features | None) -> None:

@@ -17,7 +17,7 @@ from workbench.metrics import Interval, group_interval, paired_difference, paire
 from workbench.metrics import class_accuracies as accuracies_of_classes
 
 from .chart import Chart, axis, group_bars, shares, told
-from .style import CodeLine, app, bar, caption, card, guarded, row, shortcut, state
+from .style import App, CodeLine, app, bar, caption, card, guarded, row, shortcut, state
 
 if TYPE_CHECKING:
     from workbench.methods import Method
@@ -38,7 +38,7 @@ LIVE = 5_000_000  # logits up to which the sliders act while they move: 50 ms
 DEFAULTS = {"tau": 1.0, "target": "balanced", "source": "training", "tau_norm": 0.0, "temperature": 1.0}
 
 
-class Prior(widgets.VBox):
+class Prior(App):
     """See `prior`."""
 
     def __init__(self, features: Features, method: Method | None) -> None:
@@ -48,6 +48,7 @@ class Prior(widgets.VBox):
         self.expected, self.sure = caption(), caption()
         self.code = CodeLine()
         self._quiet = False
+        self._target = ""  # of the accuracies that are shown
         self._controls()
         cards = row(
             card("Accuracy by group", self.accuracy, self.verdicts, self.expected),
@@ -157,6 +158,8 @@ class Prior(widgets.VBox):
             "reversed": backwards,
         }
         self.sizes = {g: classes if g == "all" else int((self.groups == g).sum()) for g in ROWS}
+        of_image = self.features.group_of
+        self.images = {g: len(of_image) if g == "all" else int((of_image == g).sum()) for g in ROWS}
         self._as_is = self._intervals(self.posthoc.decisions)
         self._sure_as_is = confidence(self.posthoc.logits)
         self._errors_as_is = self._errors(self._sure_as_is, self.posthoc.decisions)
@@ -170,7 +173,7 @@ class Prior(widgets.VBox):
 
     def _refuse(self, message: str) -> None:
         """A message in place of numbers that would no longer be those of the controls."""
-        self.message.value = message
+        self.message.value, self._target = message, ""
         self.accuracy.spec = self.calibration.spec = {}
         self.verdicts.value = self.expected.value = self.sure.value = ""
 
@@ -188,15 +191,17 @@ class Prior(widgets.VBox):
         if self.posthoc is None:
             return
         self.message.value = ""
-        logits = self.posthoc.adjusted(
+        decisions, sure = self.posthoc.decided(
             tau=values["tau"],
             prior=self._priors[values["source"]],
             target_prior=self._priors[values["target"]],
             normalise=values["tau_norm"],
+            temperature=values["temperature"],
         )
-        self.decisions = logits.argmax(1)
-        self._show_accuracy(self.decisions, values["target"])
-        self._show_calibration(confidence(logits, temperature=values["temperature"]))
+        if values["target"] != self._target or not np.array_equal(decisions, self.decisions):
+            self.decisions, self._target = decisions, values["target"]  # a temperature moves none
+            self._show_accuracy(decisions, self._target)
+        self._show_calibration(sure)
 
     def _show_accuracy(self, decisions: np.ndarray, target: str) -> None:
         assert self.posthoc is not None
@@ -218,7 +223,7 @@ class Prior(widgets.VBox):
     def _show_calibration(self, sure: np.ndarray) -> None:
         assert self.posthoc is not None
         errors = {"adjusted": self._errors(sure, self.decisions), "as it is": self._errors_as_is}
-        sizes = {g: len(self.labels) if g == "all" else int((self.groups[self.labels] == g).sum()) for g in ROWS}
+        sizes = self.images
         arms = {name: {g: _bare(value[g], sizes[g]) for g in ROWS} for name, value in errors.items()}
         spec = group_bars(arms, sizes, ROWS)
         spec["x"] = axis(-0.5, 3.5, ticks=[(k, f"{g}\n{sizes[g]} images") for k, g in enumerate(ROWS)])

@@ -88,6 +88,7 @@ class Looks:
         self.block.style.description_width = "60px"
         self.view = card("Where it looks", bar(self.block, self.work.view), self.html)
         self._cache: dict[tuple[int, int, int], str] = {}  # (row of the data set, prompt, block)
+        self._places = dict(zip(dataset.ids.tolist(), range(len(dataset)), strict=True))
         self.at_layer(method.pool_size[0] - 1)
 
     def at_layer(self, layer: int) -> None:
@@ -103,7 +104,9 @@ class Looks:
             self.work.cancel()
             self.html.value = state("Choose a prompt and an image above: click, or arrow keys.")
             return
-        (place,) = rows_of(self.dataset, [image])
+        place = self._places.get(image)
+        if place is None:
+            (place,) = rows_of(self.dataset, [image])  # says what is wrong
         key = (place, prompt, int(self.block.value))
         if key in self._cache:
             self.work.cancel()

@@ -12,7 +12,7 @@ from workbench import metrics
 from workbench.adapters.prompts import PromptPool
 from workbench.diagnostics import heat_maps
 from workbench.diagnostics.attention import prompt_attention
-from workbench.diagnostics.base import GROUP_COLOURS, GROUP_MARKERS, GROUP_ORDER, ROWS, percent
+from workbench.diagnostics.base import GROUP_COLOURS, GROUP_MARKERS, GROUP_ORDER, ROWS, percent, plain
 from workbench.diagnostics.localisation import localisation
 from workbench.diagnostics.prompt_ablation import PromptAblation
 from workbench.diagnostics.prompt_matching import PromptMatching
@@ -189,9 +189,9 @@ def cells_of(features: Features, rows: np.ndarray) -> list[dict[str, str]]:
     names, groups, cells = features.classes.names, np.asarray(features.classes.groups), []
     for r in rows:
         label = features.labels[r]
-        cell = {"title": f"{features.ids[r]}: {names[label]} ({groups[label]})", "caption": names[label]}
+        cell = {"title": f"{features.ids[r]}: {names[label]} ({groups[label]})", "caption": plain(names[label], 11)}
         if features.predicted is not None:
-            cell["caption"] = f"{MARKS[bool(features.predicted[r] == label)]} {names[label]}"
+            cell["caption"] = f"{MARKS[bool(features.predicted[r] == label)]} {plain(names[label], 8)}"
             cell["title"] += f"; predicted {names[features.predicted[r]]}"
         cells.append(cell | {"colour": GROUP_COLOURS[groups[label]]})
     return cells

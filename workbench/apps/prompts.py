@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
@@ -17,10 +16,11 @@ from workbench.features import Features, extract
 from workbench.runs import Run
 
 from .chart import Chart
+from .chip import Chip
 from .prompt_cards import Looks, Worth
 from .prompt_views import ALL, RANKS, cells_of, matching_bars, pool_line, without_pool
 from .selection import Selection
-from .style import CodeLine, Tiles, app, bar, caption, card, guarded, row, shortcut, state
+from .style import App, CodeLine, Tiles, app, bar, caption, card, guarded, row, shortcut, state
 from .work import ONE_MODEL, Work
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SHOWN = 24  # tiles; of more the rest is counted
 
 
-class Prompts(widgets.VBox):
+class Prompts(App):
     """See `prompts`."""
 
     def __init__(self, method: Any, dataset: LongTailDataset, features: Features | None) -> None:
@@ -108,19 +108,18 @@ class Prompts(widgets.VBox):
         layers = self.method.pool_size[0]
         self._matchings[layers - 1] = prompt_matching(features)  # features without matched prompts say so here
         self.chart, self.pool, self.more = Chart(), caption(), caption()
-        self.chip = widgets.HTML()
-        self.chip.add_class("wb-chip")
+        self.selection = Selection(features)
+        self.chip = Chip(self.selection, lambda: self.code.code, nothing="no prompt is chosen")
         self.tiles = Tiles(empty="Click a bar above, or Tab to it and press Enter, to see the images behind it.")
         self.worth = Worth(self.method, self.dataset, features)
         self.looks = Looks(self.method, self.dataset)
         self._controls(layers)
-        left = card("Images that pick it", bar(self.chip, self.clear, self.pictures.view), self.tiles, self.more)
+        left = card("Images that pick it", bar(self.chip.view, self.pictures.view), self.tiles, self.more)
         self.body.children = (
             card("Which prompts are picked", bar(self.of, self.layer), self.pool, self.chart),
             row(left, self.worth.view),
             self.looks.view,
         )
-        self.selection = Selection(features)
         self.show(**(self._asked or {}))
 
     def _controls(self, layers: int) -> None:
@@ -137,9 +136,8 @@ class Prompts(widgets.VBox):
         )  # fmt: skip
         for control in (self.of, self.layer):
             control.style.description_width = "60px"
-        self.clear = widgets.Button(description="clear", tooltip="Escape", layout=widgets.Layout(width="64px"))
+        self.clear = self.chip.clear
         shortcut(self.of, "s")
-        shortcut(self.clear, "esc")
         for control, handler in (
             (self.of, self._new_class),
             (self.layer, self._new_layer),
@@ -244,7 +242,6 @@ class Prompts(widgets.VBox):
         features, prompt, of = self.features, self.prompt, self.of.value
         if prompt is None:
             self.selection.clear()
-            self.chip.value = "no prompt is chosen"
         else:
             index = features.extras["prompt_index"]
             index = index if index.ndim == 2 else index[:, self.layer.value]
@@ -258,7 +255,6 @@ class Prompts(widgets.VBox):
             where = self.among or (None if of == ALL else self._name(of))
             why = f"{RANKS[min(rank, 1)]} match is prompt {prompt}" + (f" · {where}" if where else "")
             self.selection.set(np.flatnonzero(chosen), why, f"of={self._name(of)!r}, prompt={prompt}")
-            self.chip.value = f"{len(self.selection)} images · {escape(why)}"
         self._order = self.selection.rows[:SHOWN]
         self.more.value = f"{SHOWN} of {len(self.selection)} shown" if len(self.selection) > SHOWN else ""
 

@@ -25,6 +25,7 @@ from .style import MARKS, app, bar, broken, card, guarded, state
 
 STORE = "answers.json"
 WIDE = "640px"  # of text that is read
+UNWRITTEN = "there is no value yet"  # what a function gives whose lines are still to be written
 
 
 class Question(widgets.VBox):
@@ -41,7 +42,7 @@ class Question(widgets.VBox):
         else:
             self.control = widgets.RadioButtons(options=list(options), value=None, layout={"width": "max-content"})
             asked = widgets.VBox([self.control, self.button])
-        self.button.on_click(lambda _: guarded(self._say)(lambda: self.commit(self.control.value))())
+        self.button.on_click(lambda _: guarded(self._say)(self._press)())
         text = widgets.HTML(f"<div style='max-width:{WIDE}'>{escape(question)}</div>")
         super().__init__([app("quiz", card(f"Predict: {key}", text, asked, self.message))])
         guarded(self._say)(lambda: self._ask(question))()
@@ -61,6 +62,12 @@ class Question(widgets.VBox):
             raise ValueError(f"There is an answer already: {told(self.answer, self.unit)}. It stays as it is.")
         self.answers.predict(self.key, answer if self.options is None else _chosen(answer, self.options))
         self._follow()
+
+    def _press(self) -> None:
+        try:
+            self.commit(self.control.value)
+        except ValueError as error:  # a slip of the hand needs no traceback
+            self._say(state(str(error), kind="broken"))
 
     def _ask(self, question: str) -> None:
         self.answers.ask(self.key, question, None if self.options is None else list(self.options), self.unit)
@@ -144,11 +151,12 @@ class Check(widgets.VBox):
         except Exception as error:  # a student's code may fail in every way; the check says how
             self.why = f"it stopped with {type(error).__name__}: {error}"
         verdict = f"<b>{MARKS[self.right]} {'right' if self.right else 'not yet'}</b>: {escape(self.why)}."
-        more = "" if self.right or not hint else f"<div>Hint: {escape(hint)}</div>"
+        tried = self.why != UNWRITTEN
+        more = f"<div>Hint: {escape(hint)}</div>" if hint and tried and not self.right else ""  # think first
         self.text.value = verdict + more
         super().__init__([app("quiz", card(f"Check: {key}", self.text))])
         try:
-            answers.check(key, self.right, self.why)
+            answers.check(key, self.right, self.why, tried=tried)
         except (OSError, ValueError) as error:
             self.text.value += broken(error)
 
@@ -192,12 +200,13 @@ def reveal(
 def check(
     key: str, value: Any, expected: Any, *, tolerance: float = 0.0, hint: str = "", store: str | Path = STORE
 ) -> Check:
-    """Is a student's result right? Says "right" or "not yet" with a hint, keeps it, and never raises.
+    """Is a student's result right? Says "right" or "not yet", keeps it, and never raises.
 
     Args:
         value: a number, text, array or tensor, or a function without arguments that makes it: its errors are told.
         expected: likewise; shapes must agree. What it is, is not shown.
         tolerance: largest absolute deviation that counts as right.
+        hint: shown after a try that was wrong; no value, or None, is no try.
     """
     return Check(key, value, expected, tolerance, hint, Answers(store))
 
@@ -222,7 +231,8 @@ def _table(kept: dict[str, dict[str, dict[str, Any]]]) -> str:
         unit = str(p.get("unit", ""))
         rows.append([key, told(p.get("answer"), unit), told(p.get("truth"), unit), MARKS.get(p.get("hit"), "")])
     for key, c in sorted(checks.items()):
-        rows.append([key, f"check, {c['tries']} {'try' if c['tries'] == 1 else 'tries'}", "", MARKS[c["right"]]])
+        tries = "1 try" if c["tries"] == 1 else f"{c['tries']} tries" if c["tries"] else "not tried yet"
+        rows.append([key, f"check, {tries}", "", MARKS[c["right"]] if c["tries"] else ""])
     heads = ["", "your answer", "measured", "right"]
     table = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     told_heads = "".join(f"<th>{head}</th>" for head in heads)
@@ -243,7 +253,7 @@ def compare(value: Any, expected: Any, tolerance: float) -> tuple[bool, str]:
     """Whether a value is as expected within a tolerance, and why (not), in words. NaN agrees with NaN."""
     given, wanted = _array(value), _array(expected)
     if any(one is None or one is ... for one in given.flat):  # as of a function that is not written yet
-        return False, "there is no value yet"
+        return False, UNWRITTEN
     if given.shape != wanted.shape:
         return False, f"its shape is {given.shape}, and should be {wanted.shape}"
     if wanted.dtype.kind not in "biuf":

@@ -18,22 +18,27 @@ import anywidget
 import ipywidgets as widgets
 import numpy as np
 import traitlets
+from IPython.display import HTML, display
 from PIL import Image
 
-from workbench.diagnostics.base import GRID, GROUP_COLOURS, GROUP_ORDER, INK, MUTED
+from workbench.diagnostics.base import GRID, GROUP_COLOURS, GROUP_ORDER, INK, METHOD_COLOURS, MUTED
 
 SCRIPTS = Path(__file__).parent / "scripts"
 MARKS = {True: "✓", False: "✗"}
 GROUP_SIGNS = {"many": "●", "medium": "■", "few": "▲"}
+THEME_INK = f"var(--jp-ui-font-color1, {INK})"  # of what is drawn in HTML
+LOST = "This app needs a kernel that has run it: it appears here, or it is gone. Run this cell, after those above it."
+LIFT = "28%"  # of white in the colours of marks and words, in a dark theme: the darkest are then told from the page
 
 _CSS = """\
-.wb-app { font-size: 13px; color: var(--jp-ui-font-color1, INK); gap: 8px; max-width: 1400px; }
+.wb-app { font-size: 13px; color: var(--jp-ui-font-color1, INK); gap: 8px; max-width: 1400px; padding-top: 4px; }
 .wb-app, .wb-app .widget-html-content { font-variant-numeric: tabular-nums; line-height: 1.4; }
 .wb-bar { flex-flow: row wrap; gap: 4px 12px; align-items: center; }
 .wb-card { border: 1px solid var(--jp-border-color1, LINE); padding: 8px; gap: 4px; min-width: 0; overflow: hidden; }
 .wb-card > .wb-title { font-weight: 600; }
 .wb-row { flex-flow: row nowrap; gap: 8px; align-items: stretch; }
 .wb-half { flex: 1 1 0; min-width: 0; }
+.wb-app > .widget-vbox:not(.wb-card), .wb-half.widget-vbox:not(.wb-card) { gap: 8px; }
 .wb-caption { font-size: 11px; color: var(--jp-ui-font-color2, MUTED); }
 .wb-chip { background: var(--jp-layout-color2, GRID); border-radius: 12px; padding: 2px 10px; }
 .wb-state { border: 1px dashed var(--jp-border-color1, LINE); padding: 16px; text-align: center;
@@ -43,16 +48,59 @@ _CSS = """\
 .wb-tiles { max-height: 300px; overflow-y: auto; }
 .wb-app img { max-width: 100%; image-rendering: auto; }
 .wb-pixels img { image-rendering: pixelated; }
+.wb-scale { white-space: nowrap; } .wb-scale img { display: inline; vertical-align: middle; }
 .wb-app table { border-collapse: collapse; } .wb-app td, .wb-app th { padding: 2px 8px; text-align: right; }
+.wb-app td:not(:first-child, :last-child) { white-space: nowrap; }
 .wb-app td:first-child, .wb-app th:first-child { text-align: left; }
+/* what other widgets bring along: room for nothing, shadows, marks off the line, letters below 11 pixels */
+.wb-app .widget-html:has(> .widget-html-content:empty) { display: none; }
+.wb-app .wb-bar:not(:has(> :not([style*="display: none"]))) { display: none; }
+.wb-app .jupyter-button, .wb-app .jupyter-button.mod-active { box-shadow: none; }
+.wb-app .widget-checkbox { align-items: center; }
+.wb-app .widget-checkbox .widget-label-basic { display: flex; align-items: center; }
+.wb-app .widget-readout.overflow { box-shadow: none; }
+.wb-app .widget-checkbox input { flex: none; margin-top: 0 !important; }
+.wb-app [class^="legend-"], .wb-app .title { font-size: 11px !important; }
+/* a dark theme: lighter colours, and the arrow of a list */
+[data-jp-theme-light="false"] .wb-app { --wb-lift: LIFT; --jp-widgets-dropdown-arrow: ARROW; }
+/* the kernel is gone (scripts/kernel.js): words in place of the broken chain on every widget */
+.wb-app.jupyter-widgets-disconnected::before, .wb-app .jupyter-widgets-disconnected::before,
+.jupyter-widgets-disconnected:has(> .wb-app)::before { content: none; }
+.wb-app .wb-kernel { order: -1; }
+:is(.jp-OutputArea, .jp-Cell):has(.wb-app) .wb-lost { display: none; }
+.wb-gone [inert] { opacity: 0.5; }
 """
-for _token, _colour in {"INK": INK, "MUTED": MUTED, "LINE": MUTED, "GRID": GRID}.items():
-    _CSS = _CSS.replace(_token, _colour)
+_ARROW = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 18 18"><path fill="none" stroke="white" stroke-width="1.5" '
+    'd="M5 7l4 4 4-4"/></svg>'
+)
+_CSS += "".join(
+    f'[data-jp-theme-light="false"] .wb-app [style*="color:{colour}"] '
+    f"{{ color: color-mix(in srgb, {colour}, white {LIFT}) !important; }}\n"
+    for colour in (*GROUP_COLOURS.values(), *METHOD_COLOURS)
+)
+for _token, _value in {
+    "INK": INK, "MUTED": MUTED, "LINE": MUTED, "GRID": GRID, "LIFT": LIFT,
+    "ARROW": f"url(data:image/svg+xml;base64,{base64.b64encode(_ARROW.encode()).decode()})",
+}.items():  # fmt: skip
+    _CSS = _CSS.replace(_token, _value)
+
+
+class App(widgets.VBox):
+    """An app as a cell shows it; words stand there where it is gone, in a notebook opened without its kernel."""
+
+    def _repr_mimebundle_(self, **given: Any) -> Any:
+        display(HTML(f'<div class="wb-lost">{LOST}</div>'))
+        return super()._repr_mimebundle_(**given)
 
 
 def app(name: str, *children: widgets.Widget) -> widgets.VBox:
-    """The outermost box of an app with the house style; keys go to the controls that `shortcut` marked."""
-    box = widgets.VBox([widgets.HTML(f"<style>{_CSS}</style>"), *children, Keys()])
+    """The outermost box of an app with the house style; keys go to the controls that `shortcut` marked.
+
+    When the kernel is restarted or ends, a message says so above what is still seen.
+    """
+    sheet = widgets.HTML(f"<style>{_CSS}</style>", layout=widgets.Layout(display="none"))
+    box = widgets.VBox([sheet, *children, Keys(), Kernel()])
     box.add_class("wb-app").add_class(f"wb-{name}")
     return box
 
@@ -117,8 +165,8 @@ def picture(pixels: np.ndarray, alt: str, *, width: int) -> str:
 def group_legend(counts: dict[str, int]) -> str:
     """HTML: many, medium, few with their sign, colour and number, always in this order."""
     return " ".join(
-        f'<span style="color:{GROUP_COLOURS[group]}">{GROUP_SIGNS[group]}</span> {group} '
-        f'<span class="wb-caption">n = {counts.get(group, 0)}</span>'
+        f'<span style="white-space:nowrap"><span style="color:{GROUP_COLOURS[group]}">{GROUP_SIGNS[group]}</span> '
+        f'{group} <span class="wb-caption">n = {counts.get(group, 0)}</span></span>'
         for group in GROUP_ORDER
     )
 
@@ -148,6 +196,12 @@ class Keys(anywidget.AnyWidget):
     """Nothing to see: sends keys of the app it stands in to the controls that `shortcut` marked."""
 
     _esm = SCRIPTS / "keys.js"
+
+
+class Kernel(anywidget.AnyWidget):
+    """Nothing to see while the kernel lives; then a message, for the app's controls do nothing any more."""
+
+    _esm = SCRIPTS / "kernel.js"
 
 
 class CodeLine(anywidget.AnyWidget):

@@ -14,7 +14,7 @@ from workbench.runs import Run
 from workbench.training.process import Log, begin, beginning, last_log, log_path, look_at, stop
 from workbench.training.standing import Standing, find_runs, footprint, standing
 
-from .style import CodeLine, app, bar, broken, caption, card, guarded, row, state
+from .style import App, CodeLine, app, bar, broken, caption, card, guarded, row, state
 from .train_curves import Curves
 from .train_form import Form, asked
 from .train_runs import DAMAGED, STATES, RunList, complaint, is_run, is_trained, progress
@@ -29,7 +29,7 @@ LOADING = "The process loads torch, the towers and the data: some seconds."
 NOTHING = "No run is open. Start one above, or choose one in the list."
 
 
-class Train(widgets.VBox):
+class Train(App):
     """See `train`."""
 
     _left: threading.Event | None = None  # set: the thread shall look no more
@@ -114,7 +114,7 @@ class Train(widgets.VBox):
             self._say("")
             if self._looked():
                 self._left = threading.Event()
-                self._thread = threading.Thread(target=self._watch, args=(self._left,), daemon=True)
+                self._thread = threading.Thread(target=self._watch, args=(self._left,))
                 self._thread.start()
             self.list.refresh(self.out)
         return self
@@ -144,7 +144,7 @@ class Train(widgets.VBox):
             self._left = None
 
     def _watch(self, left: threading.Event) -> None:
-        while not left.wait(SECONDS):
+        while not left.wait(SECONDS) and threading.main_thread().is_alive():  # Python ends after this thread
             with self._lock:
                 if left.is_set():
                     return

@@ -26,7 +26,7 @@ FIRST = {
     "batch-size": "32", "lr": "0.03", "seed": "0",
 }  # fmt: skip
 TEXTS = ("weights", "root", "epochs", "lr", "batch-size", "micro-batch-size", "seed", "workers")  # options as they are
-WIDE = {"weights": "250px", "root": "250px", "micro-batch-size": "210px"}
+WIDE = {"weights": "270px", "root": "250px", "micro-batch-size": "225px"}
 HINTS = {
     "weights": "file; empty: the tag's own",
     "root": "folder of the images",

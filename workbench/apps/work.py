@@ -23,6 +23,7 @@ class Work:
 
     `view` is a bar with a button that cancels, hidden while nothing runs. A task is a function of one argument,
     `step(done, total)`, which it calls as it goes on and which raises `Cancelled` when nobody waits for it any more.
+    Python ends after the task does: a thread that is cut off within torch takes the process down with it.
     """
 
     def __init__(self) -> None:
@@ -47,8 +48,11 @@ class Work:
             self._text.value, self._bar.value = escape(text), 0
             self.view.layout.display = ""
 
+        def stale() -> bool:
+            return number != self._number or not threading.main_thread().is_alive()  # another task, or Python ends
+
         def step(finished: int, total: int) -> None:
-            if number != self._number:
+            if stale():
                 raise Cancelled
             self._bar.value = finished / max(total, 1)
 
@@ -62,7 +66,7 @@ class Work:
             except Exception as caught:
                 error = caught
             with self._lock:
-                if number != self._number:
+                if stale():
                     return
                 self.view.layout.display = "none"
                 if error is not None:
@@ -73,7 +77,7 @@ class Work:
                 except Exception as caught:
                     failed(broken(caught))
 
-        self._thread = threading.Thread(target=run, daemon=True)
+        self._thread = threading.Thread(target=run)
         self._thread.start()
 
     def cancel(self) -> None:

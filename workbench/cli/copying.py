@@ -9,7 +9,7 @@ from pathlib import Path
 
 KINDS = (".ipynb", ".jpg", ".md", ".png")  # what is copied
 RECORD = ".workbench-notebooks.json"  # sha256 of each file as it was copied: tells an old original from a changed file
-ANSWER = {"code": ["# your answer"], "markdown": ["*Your answer*"]}
+ANSWER = {"code": ["# your answer: here, or in the cell above"], "markdown": ["*Your answer*"]}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 METRICS = ("cosine", "euclidean")
 _BLOCK_BYTES = 2**28  # of one block of similarities: 580 queries against 115,846 images
+_SMALL_BLOCK = 128  # queries
 _SPARE = 8  # neighbours beyond k that are found in single precision and put in order in double precision
 
 
@@ -20,8 +23,9 @@ def metric_space(vectors: np.ndarray, metric: str) -> np.ndarray:
 
 
 def nearest_neighbours(
-    stored: np.ndarray, queried: np.ndarray, k: int, *, metric: str, itself: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+    stored: np.ndarray, queried: np.ndarray, k: int, *, metric: str, itself: np.ndarray | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Indices (Q, k) int64 into stored and similarities (Q, k) float64 of the k nearest, nearest first.
 
     Candidates are found in single precision and put in order in double precision.
@@ -32,6 +36,8 @@ def nearest_neighbours(
         k: at most M, or M - 1 with `itself`.
         metric: "cosine" (similarity: inner product) or "euclidean" (similarity: minus the distance).
         itself: (M,) int64 row of queried that each stored row is, which must not find itself; None when there is none.
+        on_step: called with the queries that are done and all of them, after every block; blocks are small then, so
+            that whoever waits for another thread's turn waits milliseconds.
     """
     import torch
 
@@ -40,6 +46,8 @@ def nearest_neighbours(
         stored, queried = stored - centre, queried - centre
     candidates = min(k + _SPARE, len(stored))
     rows = max(1, min(_BLOCK_BYTES // (4 * len(stored)), _BLOCK_BYTES // (8 * candidates * stored.shape[1])))
+    if on_step is not None:
+        rows = min(rows, _SMALL_BLOCK)
     bank = torch.tensor(stored)
     offset = 0 if metric == "cosine" else (bank**2).sum(dim=1) / 2  # |q - b|^2 / 2 = |q|^2 / 2 - (q b - |b|^2 / 2)
     own_place = np.full(len(queried), -1)
@@ -63,7 +71,34 @@ def nearest_neighbours(
         order = np.lexsort((found, -exact), axis=1)[:, :k]
         indices[block] = np.take_along_axis(found, order, axis=1)
         similarities[block] = np.take_along_axis(exact, order, axis=1)
+        if on_step is not None:
+            on_step(min(start + rows, len(queried)), len(queried))
     return indices, similarities
+
+
+def neighbour_purity(
+    vectors: np.ndarray, labels: np.ndarray, k: int, *, metric: str = "cosine",
+    on_step: Callable[[int, int], None] | None = None,
+) -> np.ndarray:  # fmt: skip
+    """(N,) float32 in [0, 1]: share of the k nearest other images that are of an image's own class.
+
+    Of a class with n images it is at most (n - 1) / k.
+
+    Args:
+        vectors: (N, D) float32, not normalised.
+        labels: (N,) int64 class of each.
+        k: from 1 to N - 1.
+        metric: "cosine" or "euclidean".
+        on_step: as of `nearest_neighbours`.
+
+    Raises:
+        ValueError: a k outside of that, or vectors of length 0, which have no cosine.
+    """
+    if not 1 <= k < len(vectors):
+        raise ValueError(f"k={k}, but purity takes 1 to {len(vectors) - 1} neighbours, the other images.")
+    space = metric_space(vectors, metric)
+    found, _ = nearest_neighbours(space, space, k, metric=metric, itself=np.arange(len(space)), on_step=on_step)
+    return (labels[found] == labels[:, None]).mean(axis=1, dtype=np.float32)
 
 
 def majority(labels: np.ndarray, similarities: np.ndarray) -> np.ndarray:

@@ -136,10 +136,10 @@ def calibration_errors(
     """
     sure = np.asarray(confidence, dtype=np.float64)
     gaps, place = sure - correct, bin_of(sure, np.ones(len(sure)), bins, "equal_width")
-    of_image, per_class = groups[labels], np.bincount(labels, minlength=len(groups))
+    per_class = np.bincount(labels, minlength=len(groups))
     errors = {}
     for group in ROWS:
-        inside = slice(None) if group == "all" else of_image == group
+        inside = slice(None) if group == "all" else (groups == group)[labels]
         weight = np.ones(len(labels)) if group == "all" else 1 / per_class[labels[inside]]
         total = np.bincount(place[inside], weights=weight * gaps[inside], minlength=bins)
         errors[group] = float(np.abs(total).sum() / weight.sum()) if len(weight) else math.nan

@@ -21,16 +21,21 @@ def thumbnails(dataset: LongTailDataset, ids: Sequence[str] | np.ndarray) -> np.
     Raises:
         ValueError: ids that the data set's split does not hold.
     """
-    pictures = np.full((len(ids), SIDE, SIDE, 3), 255, dtype=np.uint8)
+    pictures = np.empty((len(ids), SIDE, SIDE, 3), dtype=np.uint8)
     for place, row in enumerate(rows_of(dataset, ids)):
-        image = dataset.image(row)
-        scale = SIDE / max(image.size)
-        width, height = (max(1, round(scale * side)) for side in image.size)
-        # enlarged pixels stay visible as such: a thumbnail promises no detail that the image lacks
-        small = image.resize((width, height), Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
-        top, left = (SIDE - height) // 2, (SIDE - width) // 2
-        pictures[place, top : top + height, left : left + width] = np.asarray(small)
+        pictures[place] = thumbnail(dataset.image(row))
     return pictures
+
+
+def thumbnail(image: Image.Image) -> np.ndarray:
+    """(SIDE, SIDE, 3) uint8: the whole image, centred on white paper."""
+    square = np.full((SIDE, SIDE, 3), 255, dtype=np.uint8)
+    scale = SIDE / max(image.size)
+    width, height = (max(1, round(scale * side)) for side in image.size)
+    # enlarged pixels stay visible as such: a thumbnail promises no detail that the image lacks
+    small = image.resize((width, height), Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
+    place_on(square, np.asarray(small), (SIDE - height) // 2, (SIDE - width) // 2)
+    return square
 
 
 def rows_of(dataset: LongTailDataset, ids: Sequence[str] | np.ndarray) -> list[int]:

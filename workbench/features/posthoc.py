@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from workbench.heads import Head
 
 TOLERANCE = 0.02  # of the largest logit: what half precision and another order of summation leave
+CHUNK = 50_000  # logits decided at once: they and what is made of them stay in a processor's cache
 
 
 class PostHoc:
@@ -86,7 +87,46 @@ class PostHoc:
         Raises:
             ValueError: priors that `adjust_logits` refuses; normalise without a head that can be normalised.
         """
-        logits = self.logits
+        scale, shift = self._changes(tau, prior, target_prior, normalise)
+        logits = self.logits if scale is None else self._products * scale
+        return logits if shift is None else logits + shift
+
+    def decided(
+        self,
+        *,
+        tau: float = 0.0,
+        prior: np.ndarray | Sequence[float] | None = None,
+        target_prior: np.ndarray | Sequence[float] | None = None,
+        normalise: float = 0.0,
+        temperature: float = 1.0,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Decisions (N,) int64 by the logits of `adjusted`, and their `confidence` (N,) float32.
+
+        The same numbers as of all logits at once, and sooner: what is made of a part stays in the cache.
+        """
+        _check(temperature)
+        scale, shift = self._changes(tau, prior, target_prior, normalise)
+        source = self.logits if scale is None else self._products
+        decisions, sure = np.empty(len(source), dtype=np.int64), np.empty(len(source), dtype=np.float32)
+        step = max(1, CHUNK // source.shape[1])
+        for start in range(0, len(source), step):
+            rows = slice(start, start + step)
+            logits = source[rows] if scale is None else source[rows] * scale
+            logits = logits if shift is None else logits + shift
+            logits.argmax(1, out=decisions[rows])
+            top = np.take_along_axis(logits, decisions[rows, None], axis=1)
+            sure[rows] = _confidence(logits, top, temperature)
+        return decisions, sure
+
+    def _changes(
+        self,
+        tau: float,
+        prior: np.ndarray | Sequence[float] | None,
+        target_prior: np.ndarray | Sequence[float] | None,
+        normalise: float,
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Factors (C,) of the products and what is added (C,), float32; None where nothing changes."""
+        scale = shift = None
         if normalise:
             if self.no_normalisation:
                 raise ValueError(self.no_normalisation)
@@ -94,18 +134,29 @@ class PostHoc:
             lengths, scaled = (
                 np.linalg.norm(w, axis=1) for w in (self._weight, tau_normalise(self._weight, normalise))
             )
-            logits = self._products * (scaled / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-        if not tau:
-            return logits
-        counts = self.features.classes.counts if prior is None else np.asarray(prior)
-        return adjust_logits(logits, counts, tau=tau, target_prior=target_prior)
+            scale = (scaled / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+        if tau:
+            counts = self.features.classes.counts if prior is None else np.asarray(prior)
+            nothing = np.zeros(self.logits.shape[1], dtype=np.float32)
+            shift = adjust_logits(nothing, counts, tau=tau, target_prior=target_prior)
+        return scale, shift
 
 
 def confidence(logits: np.ndarray, *, temperature: float = 1.0) -> np.ndarray:
     """Probability of the decision: the largest of softmax(logits / temperature), (N, C) float32 -> (N,) float32."""
+    _check(temperature)
+    return _confidence(logits, logits.max(1, keepdims=True), temperature)
+
+
+def _check(temperature: float) -> None:
     if not temperature > 0:
         raise ValueError(f"temperature={temperature} must be positive; below 1 sharpens, above 1 softens.")
-    shares = logits - logits.max(1, keepdims=True)
-    shares *= np.float32(1 / temperature)
+
+
+def _confidence(logits: np.ndarray, top: np.ndarray, temperature: float) -> np.ndarray:
+    """top: (N, 1), the largest logits."""
+    shares = logits - top
+    if temperature != 1:
+        shares *= np.float32(1 / temperature)
     np.exp(shares, out=shares)
     return 1 / shares.sum(1)

@@ -1,6 +1,7 @@
 // A chart from a list of marks, as SVG: text stays text, ink follows the theme, marks with a key can be picked.
 const NS = "http://www.w3.org/2000/svg";
-const INK = "var(--jp-ui-font-color1,#1a1a1a)", MUTED = "var(--jp-ui-font-color2,#6b6b6b)", GRID = "var(--jp-border-color2,#e6e6e6)";
+const DRAWN = "#1a1a1a"; // the ink of figures, which charts write in the ink of the theme
+const INK = `var(--jp-ui-font-color1,${DRAWN})`, PAPER = "var(--jp-layout-color0,white)", MUTED = "var(--jp-ui-font-color2,#6b6b6b)", GRID = "var(--jp-border-color2,#e6e6e6)";
 
 function make(name, attributes, parent, text) {
   const node = document.createElementNS(NS, name);
@@ -17,6 +18,21 @@ function shape(kind, x, y, r, attributes, parent) {
   return make("circle", { cx: x, cy: y, r, ...attributes }, parent);
 }
 
+// Dark colours are lightened by --wb-lift, 0 % on white paper (style.py).
+const seen = (colour) => !colour || colour === DRAWN ? INK : `color-mix(in srgb, ${colour}, white var(--wb-lift, 0%))`;
+
+const pen = document.createElement("canvas").getContext("2d");
+function rows(legend, room) {
+  // Legend entries with their x and row: one after the other, in as many rows as the width asks for.
+  let x = 0, row = 0;
+  return legend.map((entry) => {
+    const wide = 26 + pen.measureText(entry.label).width;
+    if (x && x + wide > room) x = 0, row += 1;
+    x += wide;
+    return { ...entry, x: x - wide, row };
+  });
+}
+
 function render({ model, el }) {
   const box = document.createElement("div");
   box.className = "wb-chart";
@@ -27,9 +43,13 @@ function render({ model, el }) {
     const spec = model.get("spec");
     box.replaceChildren();
     if (!spec.marks) return;
-    const legend = spec.legend || [];
     const width = Math.max(240, box.clientWidth || spec.width || 480), height = spec.height || 220;
-    const left = 52, right = 8, top = 8 + 16 * (legend.length ? 1 : 0), bottom = spec.x.label ? 44 : 28;
+    const left = spec.y.ticks.length || spec.y.label ? 52 : 8, right = 8;
+    pen.font = `11px ${getComputedStyle(box).fontFamily}`;
+    const legend = rows(spec.legend || [], width - left - right);
+    const top = 8 + 16 * (legend.length ? legend.at(-1).row + 1 : 0);
+    const lines = Math.max(0, ...spec.x.ticks.map(([, label]) => String(label).split("\n").length));
+    const bottom = 8 + 12 * lines + (spec.x.label ? 18 : 0);
     const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, width: "100%", height, role: "img", "aria-label": spec.alt, "font-size": 11 }, box);
     const place = (axis, from, to) => (value) => from + (value - axis.min) / (axis.max - axis.min || 1) * (to - from);
     const X = place(spec.x, left, width - right), Y = place(spec.y, height - bottom, top);
@@ -44,11 +64,11 @@ function render({ model, el }) {
         make("text", { x: X(value), y: height - bottom + 14 + 12 * number, "text-anchor": "middle", fill: number ? MUTED : INK }, svg, line));
     if (spec.x.label) make("text", { x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle", fill: MUTED }, svg, spec.x.label);
     if (spec.y.label) make("text", { x: 12, y: (top + height - bottom) / 2, "text-anchor": "middle", fill: MUTED, transform: `rotate(-90 12 ${(top + height - bottom) / 2})` }, svg, spec.y.label);
-    make("line", { x1: left, x2: width - right, y1: height - bottom, y2: height - bottom, stroke: INK }, svg);
+    if (lines) make("line", { x1: left, x2: width - right, y1: height - bottom, y2: height - bottom, stroke: INK }, svg);
 
     const marks = make("g", { "clip-path": `url(#${clip})` }, svg);
     for (const mark of spec.marks) {
-      const colour = mark.colour || INK;
+      const colour = seen(mark.colour);
       const fill = mark.hollow ? "none" : colour;
       let node = null;
       if (mark.kind === "bar") {
@@ -68,7 +88,7 @@ function render({ model, el }) {
         const w = Math.abs(X(mark.x + mark.w / 2) - X(mark.x - mark.w / 2)) / 2;
         node = make("line", { x1: X(mark.x) - w, x2: X(mark.x) + w, y1: Y(mark.y), y2: Y(mark.y), stroke: INK, "stroke-width": 2 }, marks);
       } else if (mark.kind === "text") {
-        node = make("text", { x: X(mark.x), y: Y(mark.y) + (mark.dy ?? -4), "text-anchor": "middle", fill: INK }, svg, mark.text);
+        node = make("text", { x: X(mark.x), y: Y(mark.y) + (mark.dy ?? -4), "text-anchor": "middle", fill: INK, stroke: PAPER, "stroke-width": 3, "paint-order": "stroke" }, svg, mark.text);
       }
       if (!node) continue;
       if (mark.title) make("title", {}, node, mark.title);
@@ -83,11 +103,10 @@ function render({ model, el }) {
       node.addEventListener("click", pick);
       node.addEventListener("keydown", (event) => { if (event.key === "Enter") { pick(); event.stopPropagation(); } });
     }
-    let x = left;
     for (const entry of legend) {
-      shape(entry.marker || "s", x + 5, 9, 4, { fill: entry.hollow ? "none" : entry.colour || INK, "fill-opacity": entry.opacity ?? 1, stroke: entry.colour || INK }, svg);
-      const text = make("text", { x: x + 14, y: 13, fill: INK }, svg, entry.label);
-      x += 26 + (text.getComputedTextLength ? text.getComputedTextLength() : 7 * entry.label.length);
+      const x = left + entry.x, y = 9 + 16 * entry.row, colour = seen(entry.colour);
+      shape(entry.marker || "s", x + 5, y, 4, { fill: entry.hollow ? "none" : colour, "fill-opacity": entry.opacity ?? 1, stroke: colour }, svg);
+      make("text", { x: x + 14, y: y + 4, fill: INK }, svg, entry.label);
     }
   };
   const watch = new ResizeObserver(() => { if (Math.abs((watch.width || 0) - box.clientWidth) > 2) { watch.width = box.clientWidth; draw(); } });

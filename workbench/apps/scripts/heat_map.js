@@ -8,7 +8,7 @@ function render({ model, el }) {
   box.setAttribute("role", "application");
   image.style.cssText = "width:100%;height:100%;image-rendering:pixelated;display:block";
   image.draggable = false;
-  lines.forEach((line) => { line.style.cssText = "position:absolute;pointer-events:none;box-sizing:border-box;border:0 solid var(--jp-ui-font-color0,black)"; });
+  lines.forEach((line) => { line.style.cssText = "position:absolute;pointer-events:none;box-sizing:border-box;border:0 solid #1a1a1a;outline:1px solid rgba(255,255,255,0.7)"; }); // over light and dark cells
   box.append(image, ...lines);
   el.replaceChildren(box);
   let url = null;

@@ -43,7 +43,12 @@ function render({ model, el }) {
       box.setAttribute("aria-label", cell.title);
       box.title = cell.title;
       box.style.cssText = `width:${size}px;cursor:pointer`;
-      if (url) {
+      if (cell.waiting) { // its picture is being read
+        const blank = document.createElement("div");
+        blank.className = "wb-state wb-loading";
+        blank.style.cssText = `width:${size}px;height:${size + 3}px;padding:0;box-sizing:border-box`;
+        box.append(blank);
+      } else if (url) {
         const photo = document.createElement("div");
         photo.style.cssText = `width:${size}px;height:${size}px;background-size:${size}px ${size * cells.length}px;` +
           `background-position:0 -${size * place}px;border-bottom:3px solid ${cell.colour}`;
@@ -67,9 +72,9 @@ function render({ model, el }) {
     event.preventDefault();
     event.stopPropagation();
   });
-  model.on("change:cells change:sheet", draw);
+  model.on("change:cells change:sheet change:empty", draw);
   model.on("change:active", mark);
   draw();
-  return () => { if (url) URL.revokeObjectURL(url); model.off("change:cells change:sheet", draw); model.off("change:active", mark); };
+  return () => { if (url) URL.revokeObjectURL(url); model.off("change:cells change:sheet change:empty", draw); model.off("change:active", mark); };
 }
 export default { render };

@@ -2,7 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench lab stress reproduce real real-text real-tuners real-prompts real-hlc
+# Entries whose cards come with the package; three seeds, or one.
+CARDS_OF_3 := lift:T5 lift:T6 lpt:T8 lt-dpt:T4 hlc:T4 ballad:T7
+CARDS_OF_1 := lift:T7 lift:T15 lift:T16 lift:F4 lift:F9 lpt:T2 lpt:T18 hlc:T6 ballad:T8
+
+.PHONY: demo test check bench lab stress reproduce parity reproduce-smoke real real-text real-tuners real-prompts real-hlc
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -15,7 +19,8 @@ demo: .venv/installed  ## the tour, executed, and its report in runs/demo; minut
 test: .venv/installed  ## check, then the quick tests, then the slow ones
 	$(MAKE) check
 	$(BIN)/python -m pytest -m "not slow and not stress" -n 2 --dist loadfile
-	$(BIN)/python -m pytest -m "slow and not stress"
+	$(BIN)/python -m pytest -m "slow and not stress" --ignore tests/browser -n 2 --dist worksteal
+	$(BIN)/python -m pytest -m "slow and not stress" tests/browser
 
 check: .venv/installed  ## lint and types
 	$(BIN)/ruff check .
@@ -37,6 +42,13 @@ reproduce: .venv/installed  ## the tables of README on the toybox world; resumab
 	$(BIN)/python -m tests.toybox_prompts
 	$(BIN)/python -m tests.toybox_ballad
 	$(BIN)/python -m tests.toybox_hlc
+
+parity: .venv/installed  ## the parity cards of the papers' tables on the toybox world; resumable, hours on two cores
+	$(BIN)/workbench reproduce $(CARDS_OF_3)
+	$(BIN)/workbench reproduce $(CARDS_OF_1) --seeds 1
+
+reproduce-smoke: .venv/installed  ## every table and figure with one epoch and six classes: whether it runs
+	$(BIN)/workbench reproduce all --smoke --out runs/smoke
 
 real: .venv/installed  ## the table of README on real photographs; resumable, more than an hour on two cores
 	$(BIN)/python -m tests.real_photos

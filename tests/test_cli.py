@@ -20,7 +20,8 @@ Say = Callable[..., tuple[int, str, str]]
 
 TOWER = ("--backbone", "test_vit.r160_in1k", "--weights", "random", "--input-size", "32")
 VERBS = ["data import", "data list", "data show", "data check"]
-COMMANDS = ["", "demo", "fit", "report", "extract", "predict", "explain", "lab", "dashboard", "data", *VERBS]
+PAPERS = ["papers", "reproduce", "doctor"]
+COMMANDS = ["", "demo", "fit", "report", "extract", "predict", "explain", *PAPERS, "lab", "dashboard", "data", *VERBS]
 
 
 @pytest.fixture
@@ -239,7 +240,7 @@ def test_saved_features_are_read_again_until_the_weights_or_the_file_change(
     [
         ({"--data": "birds"}, ("no manifest named 'birds'", "digits_lt", "workbench data import")),
         ({"--data": "birds.toml"}, ("no manifest at birds.toml",)),
-        ({"--method": "lifting"}, ("'lifting'", "linear_probe, full_finetune, lift")),
+        ({"--method": "lifting"}, ("'lifting'", "linear_probe, full_finetune")),
         ({"--backbone": "test_vot"}, ("'test_vot'", "Supported are")),
         ({"--backbone": "vit_base_patch16_siglip_224", "--weights": "random"}, ("not supported",)),
         ({"--input-size": "33"}, ("input_size=33", "32")),

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from workbench.methods import METHODS as METHODS
     from workbench.methods import Stage as Stage
     from workbench.methods import create_method as create_method
+    from workbench.papers import reproduce as reproduce
+    from workbench.papers.doctor import doctor as doctor
     from workbench.progress import Bars as Bars
     from workbench.runs import Run as Run
     from workbench.training import fit as fit
@@ -65,6 +67,8 @@ _HOMES = {
     ),
     "workbench.features": ("Features", "extract"),
     "workbench.methods": ("METHODS", "Stage", "create_method"),
+    "workbench.papers": ("reproduce",),
+    "workbench.papers.doctor": ("doctor",),
     "workbench.progress": ("Bars",),
     "workbench.runs": ("Run",),
     "workbench.training": ("fit", "import_weights", "resume"),

@@ -148,21 +148,24 @@ class Run:
         with self.weights_path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def build(self) -> Method:
+    def build(self, **options: Any) -> Method:
         """The run's method before its weights are loaded: same backbone weights, options and seed; its text tower
-        where the method runs one."""
+        where the method runs one. `options` replace the run's."""
         config = self.config
         backbone = load_backbone(**config["backbone"])
         method = rebuild_method(
-            config["method"], backbone, self.classes, seed=config["seed"], options=config["options"]
+            config["method"], backbone, self.classes, seed=config["seed"], options=config["options"] | options
         )
         if method.owns_text:
             method.text_tower = load_text_tower(**config["text"])
         return method
 
-    def method(self) -> Method:
-        """The trained method, in eval mode on the CPU; of an unfinished run, as far as it got."""
-        method = self.build()
+    def method(self, **options: Any) -> Method:
+        """The trained method, in eval mode on the CPU; of an unfinished run, as far as it got.
+
+        `options` replace the run's, for those that only decide how it is tested, such as HLC's number of candidates.
+        """
+        method = self.build(**options)
         tensors, _ = read_tensors(self.weights_path)
         if self.weights_path.name.startswith("checkpoint"):
             tensors = strip_prefix(tensors, "method.")

@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from . import data, demo, explaining, importing_weights, notebooks, reporting, training
+from . import data, demo, doctoring, explaining, importing_weights, notebooks, papers, reporting, training
 
 USER_ERRORS = (ValueError, OSError, FloatingPointError, RuntimeError)
 
@@ -70,6 +70,8 @@ def make_parser() -> argparse.ArgumentParser:
     importing_weights.add_commands(commands)
     reporting.add_commands(commands)
     explaining.add_commands(commands)
+    papers.add_commands(commands)
+    doctoring.add_commands(commands)
     notebooks.add_commands(commands)
     return parser
 

@@ -1,0 +1,258 @@
+"""Run an entry: every arm through the ordinary path, in waves, each training once, and a card at the end."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.versions import versions
+
+from .card import ParityCard, rows_of, verdicts_of
+from .drawing import panels
+from .experiment import Experiment, experiment
+from .measures import Trained, fits, needs_train
+from .setting import Setting, manifest_of, test_set_of, tower_of
+from .trainings import Training, all_needed
+
+if TYPE_CHECKING:
+    from workbench.diagnostics.base import Result
+
+TRAIN_DRAWINGS = ("knn", "intra_class", "train_test_gap")
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A finished reproduction: its card, and the arms to draw or look into."""
+
+    experiment: Experiment
+    card: ParityCard
+    arms: dict[str, Trained]
+
+    @cached_property
+    def results(self) -> dict[str, Result]:
+        """The panels of the figure or table."""
+        return panels(self.experiment.draw, self.arms, self.experiment.draw_options)
+
+    def plot(self) -> list[Any]:
+        """Draw every panel, each in a figure of its own; the axes."""
+        return [result.plot() for result in self.results.values()]
+
+    def _repr_markdown_(self) -> str:
+        return self.card.to_markdown()
+
+    def __str__(self) -> str:
+        return self.card.to_markdown()
+
+
+def reproduce(
+    id: str,
+    *,
+    out: str | Path = "runs/papers",
+    jobs: int | None = None,
+    log: Callable[[str], None] | None = print,
+    card: str | Path | None = None,
+    **setting: Any,
+) -> Reproduction:
+    """Train and test every arm of a table or figure, and lay what was measured beside what the paper reports.
+
+    Finished trainings under `out` are used again, also those of other entries, and interrupted ones are gone on with.
+    An arm that fails is named on the card with its reason; the others are measured.
+
+    Args:
+        id: "lift:T6", "lpt:F4"; `workbench papers` lists them.
+        out: the folder of all trainings.
+        jobs: processes, each with one thread; None: one per core, and one on a GPU.
+        log: told what is going on, a line at a time.
+        card: where to write the parity card; None: under `out`.
+        setting: data, backbone, seeds, root, weights, epochs, ...; see `Setting`.
+
+    Raises:
+        ValueError: an unknown entry or setting, or no arm could be run.
+    """
+    allowed = [each.name for each in fields(Setting)]
+    if unknown := sorted(set(setting) - set(allowed)):
+        raise ValueError(f"reproduce has no {', '.join(unknown)}; a setting has {', '.join(allowed)}.")
+    entry, place, out = experiment(id), Setting(**setting), Path(out).expanduser()
+    if place.seeds < 1:
+        raise ValueError(f"seeds={place.seeds}: at least one training is needed.")
+    seeds = tuple(range(place.seeds))
+    not_run = _impossible(entry, place)
+    trainings = {arm.name: Training(entry, arm, place, out) for arm in entry.arms if arm.name not in not_run}
+    with _pool(jobs or (1 if place.device != "cpu" else os.cpu_count() or 1)) as run:
+        not_run |= _train(entry, trainings, seeds, run, log or (lambda _: None))
+    arms = {name: Trained(each, seeds) for name, each in trainings.items() if name not in not_run}
+    if not arms:
+        reasons = "; ".join(f"{name}: {why}" for name, why in not_run.items())
+        raise ValueError(f"no arm of {id} could be run. {reasons}")
+    made = _card(entry, place, arms, seeds, not_run)
+    made.save(card or out / "cards" / f"{id.replace(':', '-')}.{made.data}.json")
+    return Reproduction(entry, made, arms)
+
+
+def _impossible(entry: Experiment, setting: Setting) -> dict[str, str]:
+    return {
+        arm.name: f"the toybox world has no tower like {arm.backbone}; run it with --data and its weights"
+        for arm in entry.arms
+        if tower_of(entry, arm, setting) is None
+    }
+
+
+def _train(
+    entry: Experiment, trainings: dict[str, Training], seeds: tuple[int, ...], run: Any, log: Callable[[str], None]
+) -> dict[str, str]:
+    """Search, train and test, wave by wave; arms that failed with their reasons."""
+    if not trainings:
+        return {}
+    setting = next(iter(trainings.values())).setting
+    failed: dict[str, str] = {}  # folder of a training -> why
+    needed = all_needed(list(trainings.values()))
+    for depth in range(max((each.depth for each in needed), default=0) + 1):
+        wave = [each for each in needed if each.depth == depth and not _failed_before(each, failed)]
+        searched = [each.searched for each in wave if each.needs_search and each.searched is not None]
+        searches = list({str(each.search_folder): each for each in searched}.values())
+        for key, why in run(_search, [(each,) for each in searches], log).items():
+            failed[str(searches[key].search_folder)] = why
+        wave = [each for each in wave if not _failed_before(each, failed)]
+        distinct = list({str(each.folder): each for each in wave}.values())
+        tasks = [(each, seed) for each in distinct for seed in seeds]
+        for key, why in run(_fit, tasks, log).items():
+            failed[str(tasks[key][0].folder)] = why
+    splits = [("test", None)]
+    if needs_train(entry.measures) or any(kind in TRAIN_DRAWINGS for kind in entry.draw):
+        splits.append(("train", None))
+    reasons = {name: why for name, each in trainings.items() if (why := _failed_before(each, failed))}
+    left = {name: each for name, each in trainings.items() if name not in reasons}
+    sets = [*splits, *(("test", name) for name in entry.test_sets if test_set_of(entry, name, setting))]
+    looks = [(seed, split, data) for seed in seeds for split, data in sets]
+    views = {each.features_file(*look): (each, *look) for each in left.values() for look in looks}  # arms may share one
+    broken = {list(views)[key]: why for key, why in run(_extract, list(views.values()), log).items()}
+    for name, each in left.items():
+        for why in filter(None, (broken.get(each.features_file(*look)) for look in looks)):
+            reasons[name] = why
+    return reasons
+
+
+def _failed_before(training: Training, failed: dict[str, str]) -> str | None:
+    """Why this training cannot be had: its own failure, its search's, or that of what it continues.
+
+    In this order, since the folder of a search or a training is known once what it continues is trained.
+    """
+    if training.before is not None and (why := _failed_before(training.before, failed)):
+        return f"what it continues failed: {why}"
+    searched = training.searched
+    if training.needs_search and searched is not None:
+        if searched.before is not None and (why := _failed_before(searched.before, failed)):
+            return f"choosing its lr failed: {why}"
+        if why := failed.get(str(searched.search_folder)):
+            return f"choosing its lr failed: {why}"
+        if not (searched.search_folder / "lr.json").exists():
+            return None  # its folder is not known yet
+    return failed.get(str(training.folder))
+
+
+def _search(training: Training) -> str:
+    training.search()
+    return f"lr of {training.arm.name}: {training.lr:g}"
+
+
+def _fit(training: Training, seed: int) -> str:
+    run = training.fit(seed)
+    score = f", val {100 * run.metrics['val_all'].iloc[-1]:.1f} %" if "val_all" in run.metrics else ""
+    return f"{training.arm.name}, seed {seed}: trained in {run.status.get('seconds', 0):.0f} s{score}"
+
+
+def _extract(training: Training, seed: int, split: str, data: str | None) -> str:
+    features = training.extract(seed, split, data)
+    score = "" if features.predicted is None else f" {100 * features.correct.mean():.1f} %"
+    return f"{training.arm.name}, seed {seed}: {data or split}{score}"
+
+
+@contextmanager
+def _pool(jobs: int) -> Iterator[Callable[..., dict[int, str]]]:
+    """A function that runs tasks and gives the reasons of those that failed, by their place."""
+
+    def here(function: Callable[..., str], tasks: list[tuple[Any, ...]], log: Callable[[str], None]) -> dict[int, str]:
+        failed: dict[int, str] = {}
+        for key, task in enumerate(tasks):
+            line, why = _guarded(function, task)
+            failed |= {key: why} if why else {}
+            log(f"{key + 1}/{len(tasks)} {line or why}")
+        return failed
+
+    if jobs == 1:
+        yield here
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_one_thread) as pool:
+
+        def there(function: Callable[..., str], tasks: list[tuple[Any, ...]], log: Any) -> dict[int, str]:
+            began = time.perf_counter()
+            failed: dict[int, str] = {}
+            waiting = {pool.submit(_guarded, function, task): key for key, task in enumerate(tasks)}
+            for done, future in enumerate(as_completed(waiting), start=1):
+                line, why = future.result()
+                failed |= {waiting[future]: why} if why else {}
+                left = (time.perf_counter() - began) / done * (len(tasks) - done)
+                log(f"{done}/{len(tasks)} {line or why}" + (f"; about {left / 60:.0f} min left" if left > 90 else ""))
+            return failed
+
+        try:
+            yield there
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _guarded(function: Callable[..., str], task: tuple[Any, ...]) -> tuple[str, str]:
+    """(what was done, ""), or ("", why it failed): one arm does not lose the others."""
+    try:
+        return function(*task), ""
+    except Exception as error:
+        what = ", ".join(str(each.arm.name if isinstance(each, Training) else each) for each in task)
+        return "", f"{what}: {type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+
+
+def _card(
+    entry: Experiment, setting: Setting, arms: dict[str, Trained], seeds: tuple[int, ...], not_run: dict[str, str]
+) -> ParityCard:
+    first = next(iter(arms.values())).test[0]
+    towers = dict.fromkeys(tower_of(entry, each.training.arm, setting) for each in arms.values())
+    distinct = {each.training.hash: each for each in arms.values()}
+    deviations = list(entry.deviations)
+    if not fits(entry.groups, first):
+        deviations.append(f"The paper's shot groups ({entry.groups}) mean CIFAR-100's order; here the manifest's rule.")
+    if missing := [name for name in entry.test_sets if test_set_of(entry, name, setting) is None]:
+        deviations.append(f"Not tested on {', '.join(missing)}: not at hand, nor is there a set like it here.")
+    return ParityCard(
+        id=entry.id,
+        title=entry.title,
+        command=setting.command(entry.id),
+        data=manifest_of(setting).name,
+        backbones=tuple(str(tower) for tower in towers),
+        seeds=seeds,
+        rule=str(first.classes.rule),
+        rows=rows_of(entry, arms),
+        claims=verdicts_of(entry, arms),
+        lrs={name: each.training.lr for name, each in arms.items()},
+        epochs={name: each.training.epochs for name, each in arms.items()},
+        not_run=not_run,
+        deviations=tuple(deviations),
+        hardware=f"{os.cpu_count()} CPU cores, {platform.machine()}" if setting.device == "cpu" else setting.device,
+        training_seconds=sum(each.seconds for each in distinct.values()),
+        versions=versions(),
+    )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
-from browser.views import READY, Notebook
+from browser.views import READY, Dashboard, Notebook
 
 pytestmark = pytest.mark.slow
 
@@ -67,3 +68,13 @@ def test_a_kernel_that_died_is_told(view: Notebook) -> None:
     app.get_by_role("button", name="start").wait_for()
     os.kill(view.evaluate_in_kernel("__import__('os').getpid()"), signal.SIGKILL)  # as for want of memory
     app.get_by_role("alert").filter(has_text="Run the notebook's cells again").wait_for()
+
+
+def test_a_page_whose_kernel_died_says_to_load_it_again(
+    dashboard: Callable[[Sequence[str]], Dashboard], tmp_path: Path
+) -> None:
+    view = dashboard([CELL.format(out=str(tmp_path / "lift"))])
+    app = view.frame.locator(".wb-app")
+    app.get_by_role("button", name="start").wait_for()
+    os.kill(view.evaluate_in_kernel("__import__('os').getpid()"), signal.SIGKILL)
+    app.get_by_role("alert").filter(has_text="Load the page again").wait_for()

@@ -19,7 +19,7 @@ function render({ model, el }) {
     el.style.display = gone ? "" : "none";
     note.className = gone ? "wb-state wb-broken" : "";
     note.setAttribute("role", "alert");
-    note.textContent = !gone ? "" : el.closest(".jp-Notebook") ? IN_A_NOTEBOOK : ON_A_PAGE;
+    note.textContent = !gone ? "" : document.querySelector(".jp-NotebookPanel") ? IN_A_NOTEBOOK : ON_A_PAGE;
   };
   // Front ends tell widgets of a restart that was asked for, not of a kernel that died or lost its memory and came back.
   let ended = false;

@@ -169,7 +169,8 @@ def prompts_rows(root: Path) -> Iterator[Row]:
     app = wb.prompts(method, files(features, root), features)
 
     def settle() -> None:
-        for work in (app.work, app.pictures, app.worth.work, app.looks.work):
+        app.work.wait(600)  # without features the rest comes after it
+        for work in (app.pictures, app.worth.work, app.looks.work):
             work.wait(600)
 
     settle()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -127,6 +127,23 @@ def test_arms_that_are_one_training_here_and_arms_that_were_not_run_have_no_verd
     looked_at_otherwise = entry((A, replace(twin, views="five")), (Claim("A", "twin", expected=1),))
     (other,) = verdicts_of(looked_at_otherwise, recorded(looked_at_otherwise, A=[seen(RIGHT)], twin=[seen(LOWER)]))
     assert other.verdict == card.HOLDS
+
+
+def test_numbers_of_another_test_set_are_laid_beside_what_is_measured_on_it() -> None:
+    printed = {"imagenet-sketch": {"all": 36.0}, "objectnet": {"all": 8.0}}
+    rows = {"a": printed, "b": {data: {"all": values["all"] - 1} for data, values in printed.items()}}
+    sets = {"test_sets": ("imagenet_sketch", "objectnet")}
+    toybox = experiment("lift:T13").toybox | {"test_sets": {"imagenet_sketch": "toybox_sketch"}}
+    e = entry((A, B), (Claim("A", "B"),), rows, toybox=toybox, **sets)
+    arms = recorded(e, A=[seen(RIGHT)], B=[seen(LOWER)])
+    found = {(row.test, row.measure): row for row in rows_of(e, arms) if row.arm == "A"}
+    assert found["imagenet_sketch", "all"].reported == {"imagenet-sketch": 36.0}
+    assert found["imagenet_sketch", "all"].measured == pytest.approx(10 * RIGHT.mean())
+    assert found["objectnet", "all"].reported == {"objectnet": 8.0} and found["objectnet", "all"].measured is None
+    verdicts = {verdict.test: verdict.verdict for verdict in verdicts_of(e, arms)}
+    assert verdicts == {"imagenet_sketch": card.HOLDS, "objectnet": card.NOT_TESTED}
+    shown = made(rows=rows_of(e, arms), claims=verdicts_of(e, arms)).to_markdown()
+    assert "all on imagenet_sketch" in shown and "its test set is not here" in shown
 
 
 @pytest.mark.parametrize(("values", "expected"), [
@@ -269,23 +286,3 @@ def test_markdown_has_every_number_and_names_are_no_markup() -> None:
     ):  # fmt: skip
         assert part in shown
     assert "<b>" not in shown
-
-
-@pytest.fixture
-def climbed() -> Callable[..., tuple[float, list[float]]]:
-    from workbench.papers.grid import climb
-
-    def run(scores: dict[float, float], start: float) -> tuple[float, list[float]]:
-        lr, tried = climb(scores.__getitem__, tuple(scores), start)
-        assert tried == {each: scores[each] for each in tried}
-        return lr, sorted(tried)
-
-    return run
-
-
-def test_a_grid_is_climbed_from_its_start_without_trying_what_lies_beyond(climbed: Any) -> None:
-    scores = {0.001: 0.1, 0.01: 0.2, 0.1: 0.6, 1.0: 0.5, 10.0: 0.9}
-    assert climbed(scores, 0.01) == (0.1, [0.001, 0.01, 0.1, 1.0])
-    assert climbed(scores, 10.0) == (10.0, [1.0, 10.0])
-    assert climbed({0.1: 0.5, 1.0: 0.5}, 1.0) == (1.0, [0.1, 1.0])  # equal ones: it stays
-    assert climbed({0.1: 0.5}, 0.1) == (0.1, [0.1])

@@ -19,6 +19,7 @@ from workbench.cli import main
 from workbench.papers import ParityCard, Reproduction, reproducing, trainings
 from workbench.papers.card import NOT_RUN
 from workbench.papers.experiment import Arm, experiment
+from workbench.papers.grid import climb
 from workbench.papers.setting import Setting, shortened
 from workbench.papers.trainings import Training, all_needed
 
@@ -225,6 +226,24 @@ def test_an_lr_is_chosen_once_and_one_that_diverges_is_the_worst(
     assert replace(training, setting=Setting(classes=4, lr=0.5)).lr == 0.5
 
 
+@pytest.fixture
+def climbed() -> Callable[..., tuple[float, list[float]]]:
+    def run(scores: dict[float, float], start: float) -> tuple[float, list[float]]:
+        lr, tried = climb(scores.__getitem__, tuple(scores), start)
+        assert tried == {each: scores[each] for each in tried}
+        return lr, sorted(tried)
+
+    return run
+
+
+def test_a_grid_is_climbed_from_its_start_without_trying_what_lies_beyond(climbed: Any) -> None:
+    scores = {0.001: 0.1, 0.01: 0.2, 0.1: 0.6, 1.0: 0.5, 10.0: 0.9}
+    assert climbed(scores, 0.01) == (0.1, [0.001, 0.01, 0.1, 1.0])
+    assert climbed(scores, 10.0) == (10.0, [1.0, 10.0])
+    assert climbed({0.1: 0.5, 1.0: 0.5}, 1.0) == (1.0, [0.1, 1.0])  # equal ones: it stays
+    assert climbed({0.1: 0.5}, 0.1) == (0.1, [0.1])
+
+
 def test_what_is_continued_comes_first_also_where_only_an_lr_is_taken_from_it(tmp_path: Path) -> None:
     entry = experiment("lpt:T20")
 
@@ -267,81 +286,16 @@ def test_a_setting_is_written_as_the_command_that_has_it() -> None:
     assert shortened(Setting(seeds=3, epochs=9)) == Setting(seeds=1, epochs=1, classes=6, per_class=5, search=False)
 
 
-# -- the command -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def run(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        try:
-            code = main([str(word) for word in words])
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return code, *capsys.readouterr()
-
-    return run
-
-
-Say = Callable[..., tuple[int, str, str]]
-
-
-def test_papers_lists_every_entry_and_what_is_missing(say: Say) -> None:
-    code, told, _ = say("papers")
-    assert code == 0
-    for id in ("lpt:T1", "lt-dpt:F1", "lift:T8c", "hlc:Alg1", "ballad:T10"):
-        assert f"\n{id} " in f"\n{told}"
-    assert "data set places-lt: workbench data import FOLDER --as places_lt" in told
-    assert "lift:T6 " in say("papers", "lift")[1] and "lpt:T1 " not in say("papers", "lift")[1]
-
-
-def test_papers_says_of_an_entry_what_is_trained_claimed_and_reported_only(say: Say) -> None:
-    code, told, _ = say("papers", "lpt:T3")
-    assert code == 0
-    for part in (
-        "lpt:T3: Comparison with published methods", "LPT: lpt(phases=group), ours", "VPT: vpt(), baseline we can run",
-        ": reported only", "LPT as printed against VPT: all, many, medium, few, tuned_m", "known deviations:",
-    ):  # fmt: skip
-        assert part in told
-    assert "no tower like vit_large_patch14_clip_quickgelu_336.openai" in say("papers", "lift:T20")[1]
-
-
-@pytest.mark.parametrize(("words", "parts"), [
-    (("papers", "vit"), ("paper 'vit' is not known", "lpt, lt-dpt, lift, hlc, ballad")),
-    (("papers", "lift:T99"), ("entry of lift 'T99' is not known", "T8a")),
-    (("papers", "vit:T1"), ("paper 'vit' is not known",)),
-    (("reproduce", "lift:T99"), ("entry of lift 'T99' is not known",)),
-    (("reproduce", "T6"), ("paper 'T6' is not known",)),
-    (("reproduce", "lpt:T1", "lift:T99"), ("entry of lift 'T99' is not known",)),
-    (("reproduce", "lpt:T1", "--seeds", "0"), ("seeds=0",)),
-    (("reproduce", "lpt:T1", "--classes", "1"), ("classes=1: choose at least two",)),
-    (("reproduce", "lpt:T1", "--data", "no_such_set"), ("no manifest named 'no_such_set'", "toybox_lt")),
-])  # fmt: skip
-def test_wrong_ids_and_settings_are_told_before_anything_is_trained(
-    say: Say, tmp_path: Path, words: tuple[str, ...], parts: tuple[str, ...]
-) -> None:
-    out = () if words[0] == "papers" else ("--out", tmp_path / "out", "--jobs", 1)
-    code, told, error = say(*words, *out)
-    assert (code, told) == (1, "") or (code, told) == (1, f"== {words[1]}\n")
-    assert error.startswith("workbench: ") and error.count("\n") == 1
-    assert all(part in error for part in parts)
-    assert not list(tmp_path.rglob("seed0"))
-
-
-@pytest.mark.parametrize(("words", "part"), [
-    ((), "ENTRY"), (("lpt:T1", "--seeds", "many"), "--seeds"), (("lpt:T1", "lpt:T2", "--card", "x.json"), "--card"),
-])  # fmt: skip
-def test_wrong_usage_of_reproduce_is_refused(say: Say, words: tuple[str, ...], part: str) -> None:
-    code, told, error = say("reproduce", *words)
-    assert (code, told) == (2, "") and part in error
-
-
 @pytest.mark.slow
-def test_reproduce_prints_the_card_and_draws_its_panels(reproduced: Reproduced, out: Path, say: Say) -> None:
+def test_reproduce_prints_the_card_and_draws_its_panels(
+    reproduced: Reproduced, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     card = reproduced(PHASES).card
     words = card.command.removeprefix("workbench ").split()
-    code, told, _ = say(*words, "--out", out, "--jobs", 1)
-    assert code == 0 and card.to_markdown() in told
+    where = ["--out", str(out), "--jobs", "1"]
+    assert main([*words, *where]) == 0
+    assert card.to_markdown() in capsys.readouterr().out
     assert [path.name for path in (out / "figures").glob("*.png")] == ["lpt-F5-projection.png"]
-    code, told, _ = say("reproduce", PHASES, ENTRY["lt-dpt"], *words[2:], "--out", out, "--jobs", 1)
-    assert code == 0 and "lpt:F5: 3 arms; no claims" in told and "lt-dpt:F1: 2 arms" in told
+    assert main(["reproduce", PHASES, ENTRY["lt-dpt"], *words[2:], *where]) == 0
+    told = capsys.readouterr().out
+    assert "lpt:F5: 3 arms; no claims" in told and "lt-dpt:F1: 2 arms" in told

@@ -119,13 +119,13 @@ class Pair:
     def _draw(self) -> None:
         assert self.classes is not None
         self._show_numbers()
-        self._show_tiles()
         try:
             self.chart.show(**close_up(self.features, self.classes, self.means))
             self.chart.layout.display = ""
         except ValueError as error:
             self.chart.layout.display = "none"
             self.message.value = state(str(error), kind="missing")
+        self._show_tiles()  # last: the thread that reads pictures takes turns with this one
 
     def _show_numbers(self) -> None:
         assert self.classes is not None
@@ -195,10 +195,10 @@ def close_up(features: Mapping[str, Features], pair: tuple[int, int], means: str
             said.append(f"{nearer} of {len(rows)} {split} images of {names[c]} are nearer to the other mean")
             marks += [
                 {
-                    "kind": "dot", "x": float(x), "y": float(y), "colour": colour, "marker": marker, "r": 3,
-                    "opacity": 0.6, "hollow": split == "test", "title": f"{part.ids[row]} ({split}): {x:.2f}, {y:.2f}",
+                    "kind": "dot", "x": x, "y": y, "colour": colour, "marker": marker, "r": 3,
+                    "opacity": 0.6, "hollow": split == "test", "title": f"{name} ({split}): {x:.2f}, {y:.2f}",
                 }
-                for row, (x, y) in zip(rows, found.tolist(), strict=True)
+                for name, (x, y) in zip(part.ids[rows].tolist(), found.tolist(), strict=True)
             ]  # fmt: skip
     every = np.concatenate(places) if places else np.zeros((1, 2))
     low, high = float(every.min()) - 0.02, float(every.max()) + 0.02

@@ -162,7 +162,7 @@ def reproduce(arguments: argparse.Namespace) -> int:
 
 
 def _ids(given: list[str]) -> list[str]:
-    from workbench.papers import experiments
+    from workbench.papers import experiment, experiments
     from workbench.papers.experiment import PAPERS
 
     every = [id for id, entry in experiments().items() if entry.arms]
@@ -173,7 +173,7 @@ def _ids(given: list[str]) -> list[str]:
         elif word in PAPERS:
             found += [id for id in every if id.startswith(f"{word}:")]
         else:
-            found.append(word)
+            found.append(experiment(word).id)  # a wrong one is told before anything is trained
     return list(dict.fromkeys(found))
 
 

@@ -24,6 +24,7 @@ NO_DIFFERENCE = "the paper has no difference"
 SETS_DIFFER = "the paper's data sets differ"
 SAME_TRAINING = "the same training here"
 NOT_RUN = "an arm was not run"
+NOT_TESTED = "its test set is not here"
 FORMAT = 1
 
 
@@ -180,7 +181,7 @@ def _verdict(experiment: Experiment, claim: Claim, measure: str, test: str, trai
     expected = claim.expected if claim.expected is not None else sign(reported)
     both = [trained[name].tested_on(test) if name in trained else None for name in (claim.first, claim.second)]
     known: dict[str, Any] = {"measure": measure, "reported": reported, "said": claim.said, "test": test}
-    judged: dict[str, Any] = {"verdict": NOT_RUN}
+    judged: dict[str, Any] = {"verdict": NOT_TESTED if {claim.first, claim.second} <= trained.keys() else NOT_RUN}
     if both[0] is not None and both[1] is not None:
         judged = _judged(measure, both[0], both[1], expected)
     return Verdict(first=claim.first, second=claim.second, **known, **judged)

@@ -157,7 +157,10 @@ DRAWINGS: dict[str, Callable[..., Result]] = {
 }
 
 
-EACH = ("class_similarity", "intra_class", "prompt_matching", "separability", "weight_norms", "cost_table", "grad_cam")
+EACH = (
+    "class_similarity", "intra_class", "knn", "prompt_matching", "separability", "weight_norms", "cost_table",
+    "grad_cam",
+)  # fmt: skip
 
 
 def panels(kinds: tuple[str, ...], arms: Arms, options: Mapping[str, Any]) -> dict[str, Result]:

@@ -34,6 +34,7 @@ from .latency import CLASSES, Packed, Row, chosen, files, picked, synthetic, tim
 LIMIT = 50.0  # ms
 MANY, MATRIX = 50_000, 10_000  # images
 EPOCHS = 500
+ANSWER = "\N{DAGGER}"  # marks an answer that comes from a thread, and no handler
 
 
 def prior_rows(images: int) -> Iterator[Row]:
@@ -222,7 +223,7 @@ def lens_rows() -> Iterator[Row]:
         app.picker.kind.value = 10 + number
         app.work.wait(600)
 
-    yield "lens", "image, until the maps of all are seen, in a thread", size, timed(seen)
+    yield "lens", f"image, until all maps are there {ANSWER}", size, timed(seen)
 
 
 def train_rows(root: Path) -> Iterator[Row]:
@@ -284,9 +285,10 @@ def main() -> None:
     for name in asked.apps or several:
         with tempfile.TemporaryDirectory() as folder:
             for app, handler, size, milliseconds in several[name](Path(folder)):
-                above += milliseconds > LIMIT
+                above += milliseconds > LIMIT and ANSWER not in handler
                 print(f"| {app} | {handler} | {size} | {milliseconds:.1f} |", flush=True)
-    print(f"\n\\* begins work in a thread and returns. {above} above {LIMIT:.0f} ms.")
+    note = f"\\* begins work in a thread and returns. {ANSWER} until that answer is there, while the kernel is free."
+    print(f"\n{note} {above} handlers above {LIMIT:.0f} ms.")
 
 
 if __name__ == "__main__":

@@ -12,9 +12,6 @@ from workbench.cli import main
 Say = Callable[..., tuple[int, str, str]]
 
 
-# -- the command -------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def say(capsys: pytest.CaptureFixture[str]) -> Say:
     def run(*words: object) -> tuple[int, str, str]:

@@ -59,12 +59,13 @@ class Pictures:
 
     def one(self, row: int) -> np.ndarray:
         """(SIDE, SIDE, 3) uint8; errors as of `of`."""
-        if row not in self._seen:
+        picture = self._seen.get(row)  # another thread may clear what is remembered
+        if picture is None:
             assert self.images is not None
             if len(self._seen) >= REMEMBERED:
                 self._seen.clear()
-            self._seen[row] = thumbnail(self.images.image(self.place(row)))
-        return self._seen[row]
+            picture = self._seen[row] = thumbnail(self.images.image(self.place(row)))
+        return picture
 
     def url(self, row: int) -> str:
         """The thumbnail as a data URL; "" without images, or where this one cannot be read."""

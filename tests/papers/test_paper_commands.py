@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from workbench import papers
 from workbench.cli import main
 
 Say = Callable[..., tuple[int, str, str]]
@@ -73,3 +75,20 @@ def test_wrong_ids_and_settings_are_told_before_anything_is_trained(
 def test_wrong_usage_of_reproduce_is_refused(say: Say, words: tuple[str, ...], part: str) -> None:
     code, told, error = say("reproduce", *words)
     assert (code, told) == (2, "") and part in error
+
+
+def test_entries_without_any_tower_in_the_toybox_world_are_left_out_of_all(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def reproduce(id: str, **options: Any) -> Any:
+        asked.append(id)
+        raise ValueError("not now")
+
+    monkeypatch.setattr(papers, "reproduce", reproduce)
+    code, told, error = say("reproduce", "all", "--smoke", "--out", tmp_path)
+    left_out = {"lift:T17", "lift:T18", "lift:T19", "lift:T20", "lift:T21", "lift:T22"}
+    assert set(asked) == set(papers.experiments()) - left_out
+    assert "lift:T20: left out, the toybox world has no tower like that of its arms\n" in told
+    assert code == 1 and f"{len(asked)} of {len(asked)} entries failed" in error

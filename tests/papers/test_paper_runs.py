@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import pandas as pd
+import psutil
 import pytest
 
 import workbench as wb
 from workbench.cli import main
 from workbench.papers import ParityCard, Reproduction, reproducing, trainings
 from workbench.papers.card import NOT_RUN
-from workbench.papers.experiment import Arm, experiment
-from workbench.papers.grid import climb
-from workbench.papers.setting import Setting, shortened
-from workbench.papers.trainings import Training, all_needed
+from workbench.papers.experiment import Arm
+from workbench.papers.trainings import Training
 
 # One epoch on four classes; lrs are the starts of their grids.
 TINY: dict[str, Any] = {"seeds": 1, "epochs": 1, "classes": 4, "per_class": 4, "search": False}
@@ -137,6 +136,24 @@ def test_an_interrupted_reproduction_goes_on_and_repeats_no_step(
     assert again.card.rows == whole.card.rows and again.card.claims == whole.card.claims
 
 
+@pytest.mark.slow
+def test_a_killed_reproduction_leaves_no_process_and_repeats_no_finished_training(tmp_path: Path) -> None:
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items() if name != "search"]
+    command = [sys.executable, "-m", "workbench", "reproduce", PHASES, *words, "--no-search", "--jobs=2"]
+    with subprocess.Popen([*command, f"--out={tmp_path}"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert any("phase 1, seed 0: trained" in line for line in process.stdout)  # phase 2 has not begun
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+    assert len(workers) >= 2
+    assert not psutil.wait_procs(workers, timeout=20)[1]
+    finished = files(tmp_path, "weights.safetensors")
+    assert finished
+    again = wb.reproduce(PHASES, out=tmp_path, jobs=1, log=None, **TINY)
+    assert not again.card.not_run and len(again.arms) == 3
+    assert files(tmp_path, "weights.safetensors").items() >= finished.items()
+
+
 # -- arms that fail ----------------------------------------------------------------------------------------------------
 
 
@@ -198,92 +215,7 @@ def test_an_entry_of_which_no_arm_runs_says_why(tmp_path: Path) -> None:
         wb.reproduce("lift:T20", out=tmp_path, jobs=1, log=None, **TINY)
 
 
-# -- searches and order ------------------------------------------------------------------------------------------------
-
-
-def test_an_lr_is_chosen_once_and_one_that_diverges_is_the_worst(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    training = Training(experiment("lpt:T1"), experiment("lpt:T1").arm("vpt"), Setting(classes=4), tmp_path)
-    assert training.recipe is not None and training.recipe.start == 0.04
-    tried = []
-
-    def fit(self: Training, out: Path, seed: int, lr: float, epochs: int) -> Any:
-        tried.append((lr, seed, epochs))
-        if lr > 0.04:
-            raise FloatingPointError("The loss became nan")
-        score = {0.04: 0.3, 0.01: 0.5, 0.0025: 0.4}[lr]
-        return SimpleNamespace(metrics=pd.DataFrame({"val_mean_class": [0.0, score]}))
-
-    monkeypatch.setattr(Training, "_fit", fit)
-    with pytest.raises(FileNotFoundError):
-        training.lr  # noqa: B018
-    training.search()
-    training.search()
-    assert [lr for lr, _, _ in tried] == [0.04, 0.01, 0.16, 0.0025]
-    assert {(seed, epochs) for _, seed, epochs in tried} == {(0, training.recipe.search_epochs)}
-    assert training.lr == 0.01
-    assert replace(training, setting=Setting(classes=4, lr=0.5)).lr == 0.5
-
-
-@pytest.fixture
-def climbed() -> Callable[..., tuple[float, list[float]]]:
-    def run(scores: dict[float, float], start: float) -> tuple[float, list[float]]:
-        lr, tried = climb(scores.__getitem__, tuple(scores), start)
-        assert tried == {each: scores[each] for each in tried}
-        return lr, sorted(tried)
-
-    return run
-
-
-def test_a_grid_is_climbed_from_its_start_without_trying_what_lies_beyond(climbed: Any) -> None:
-    scores = {0.001: 0.1, 0.01: 0.2, 0.1: 0.6, 1.0: 0.5, 10.0: 0.9}
-    assert climbed(scores, 0.01) == (0.1, [0.001, 0.01, 0.1, 1.0])
-    assert climbed(scores, 10.0) == (10.0, [1.0, 10.0])
-    assert climbed({0.1: 0.5, 1.0: 0.5}, 1.0) == (1.0, [0.1, 1.0])  # equal ones: it stays
-    assert climbed({0.1: 0.5}, 0.1) == (0.1, [0.1])
-
-
-def test_what_is_continued_comes_first_also_where_only_an_lr_is_taken_from_it(tmp_path: Path) -> None:
-    entry = experiment("lpt:T20")
-
-    def order(setting: Setting, *names: str) -> list[tuple[int, Any]]:
-        needed = all_needed([Training(entry, entry.arm(name), setting, tmp_path) for name in names])
-        return [(each.depth, each.arm.options["phases"]) for each in needed]
-
-    assert order(Setting(), "A-GCL", "GCL") == [(0, "shared"), (1, "group"), (1, "group")]
-    freed = replace(entry.arm("GCL"), after=None)  # lr_of = "phase2", which continues phase 1
-    (first, last) = all_needed([Training(entry, freed, Setting(), tmp_path)])
-    assert (first.arm.options["phases"], first.depth, last.depth) == ("shared", 0, 1)
-    (alone,) = all_needed([Training(entry, freed, Setting(search=False), tmp_path)])
-    assert alone.depth == 0
-
-
-def test_trainings_have_one_folder_where_they_are_one_training(tmp_path: Path) -> None:
-    lift, hlc, ballad = experiment("lift:T6"), experiment("hlc:T4"), experiment("ballad:F4")
-    zero = [
-        Training(each, each.arm(name), Setting(), tmp_path).folder
-        for each, name in ((lift, "zero-shot"), (hlc, "a: zero-shot CLIP"), (ballad, "Z-CLIP"))
-    ]
-    assert len(set(zero)) == 1, "across papers"
-    arm = Training(lift, lift.arm("AdaptFormer"), Setting(lr=0.1), tmp_path)
-    assert arm.of(replace(arm.arm, views="ten", name="other", row=None)).folder == arm.folder
-    for other in (
-        replace(arm, setting=Setting(lr=0.2)),
-        replace(arm, setting=Setting(lr=0.1, classes=4)),
-        replace(arm, setting=Setting(lr=0.1, epochs=1)),
-        replace(arm, setting=Setting(lr=0.1, data="toybox_lt_backgrounds")),
-        arm.of(lift.arm("LoRA")),
-    ):
-        assert other.folder != arm.folder
-
-
-def test_a_setting_is_written_as_the_command_that_has_it() -> None:
-    assert Setting().command("lift:T6") == "workbench reproduce lift:T6 --seeds 3"
-    setting = Setting(data="my birds", seeds=1, lr=0.1, search=False, per_class=5)
-    written = "workbench reproduce lpt:F4 --data 'my birds' --seeds 1 --lr 0.1 --per-class 5 --no-search"
-    assert setting.command("lpt:F4") == written
-    assert shortened(Setting(seeds=3, epochs=9)) == Setting(seeds=1, epochs=1, classes=6, per_class=5, search=False)
+# -- the command ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from workbench.papers import Setting
     from workbench.papers.availability import Standing
 
 LIST = """\
@@ -130,21 +131,21 @@ def reproduce(arguments: argparse.Namespace) -> int:
     from workbench.papers import reproduce as run
     from workbench.papers.setting import shortened
 
-    ids = _ids(arguments.id)
-    if arguments.card and len(ids) > 1:
-        arguments.usage_error("--card goes with one entry.")
     setting = Setting(**{each.name: getattr(arguments, each.name) for each in fields(Setting)})
     if arguments.smoke:
         setting = shortened(replace(setting, seeds=1))
+    ids = _ids(arguments.id, setting)
+    if arguments.card and len(ids) > 1:
+        arguments.usage_error("--card goes with one entry.")
     given = {each.name: getattr(setting, each.name) for each in fields(setting)}
     failed: dict[str, str] = {}
     for id in ids:
         print(f"== {id}", flush=True)
         try:
             made = run(id, out=arguments.out, jobs=arguments.jobs, card=arguments.card, **given)
-            for kind, result in made.results.items():
-                name = re.sub(r"[^\w.]+", "-", f"{id}-{kind}")
-                result.save(Path(arguments.out) / "figures" / f"{name}.png", overwrite=True)
+            for name, result, view in made.figures:
+                file = re.sub(r"[^\w.]+", "-", f"{id}-{name}")
+                result.save(Path(arguments.out) / "figures" / f"{file}.png", view=view, overwrite=True)
         except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
             if len(ids) == 1:
                 raise
@@ -161,19 +162,22 @@ def reproduce(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _ids(given: list[str]) -> list[str]:
+def _ids(given: list[str], setting: Setting) -> list[str]:
+    """The entries that are meant; of all or a paper's, those of which an arm has a tower in the setting."""
     from workbench.papers import experiment, experiments
     from workbench.papers.experiment import PAPERS
+    from workbench.papers.setting import tower_of
 
-    every = [id for id, entry in experiments().items() if entry.arms]
     found = []
     for word in given:
-        if word == "all":
-            found += every
-        elif word in PAPERS:
-            found += [id for id in every if id.startswith(f"{word}:")]
-        else:
+        if word not in ("all", *PAPERS):
             found.append(experiment(word).id)  # a wrong one is told before anything is trained
+            continue
+        for id, entry in experiments(None if word == "all" else word).items():
+            if any(tower_of(entry, arm, setting) for arm in entry.arms):
+                found.append(id)
+            else:
+                print(f"{id}: left out, the toybox world has no tower like that of its arms", flush=True)
     return list(dict.fromkeys(found))
 
 

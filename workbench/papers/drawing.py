@@ -163,6 +163,9 @@ EACH = (
 )  # fmt: skip
 
 
+COMPARED = {"convergence": ("mean_class", "few", "loss")}  # views of several arms, where the first view shows one arm
+
+
 def panels(kinds: tuple[str, ...], arms: Arms, options: Mapping[str, Any]) -> dict[str, Result]:
     """What is drawn, by kind; of the kinds in EACH, which show one arm, a panel per arm, "kind, arm".
 

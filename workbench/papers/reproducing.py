@@ -5,19 +5,21 @@ from __future__ import annotations
 import multiprocessing
 import os
 import platform
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.versions import versions
 
 from .card import ParityCard, rows_of, verdicts_of
-from .drawing import panels
+from .drawing import COMPARED, panels
 from .experiment import Experiment, experiment
 from .measures import Trained, fits, needs_train
 from .setting import Setting, manifest_of, test_set_of, tower_of
@@ -42,9 +44,18 @@ class Reproduction:
         """The panels of the figure or table."""
         return panels(self.experiment.draw, self.arms, self.experiment.draw_options)
 
+    @property
+    def figures(self) -> list[tuple[str, Result, str | None]]:
+        """What is drawn: name, result and view of each figure."""
+        return [
+            (name if view is None else f"{name}, {view}", result, view)
+            for name, result in self.results.items()
+            for view in (COMPARED.get(name, (None,)) if len(self.arms) > 1 else (None,))
+        ]
+
     def plot(self) -> list[Any]:
         """Draw every panel, each in a figure of its own; the axes."""
-        return [result.plot() for result in self.results.values()]
+        return [result.plot(view=view) for _, result, view in self.figures]
 
     def _repr_markdown_(self) -> str:
         return self.card.to_markdown()
@@ -192,7 +203,7 @@ def _pool(jobs: int) -> Iterator[Callable[..., dict[int, str]]]:
         yield here
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_work) as pool:
 
         def there(function: Callable[..., str], tasks: list[tuple[Any, ...]], log: Any) -> dict[int, str]:
             began = time.perf_counter()
@@ -212,10 +223,19 @@ def _pool(jobs: int) -> Iterator[Callable[..., dict[int, str]]]:
             raise
 
 
-def _one_thread() -> None:
+def _begin_work() -> None:
+    """One thread, and no work for a process that was killed: a run that is trained on cannot be continued elsewhere."""
     import torch
 
     torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _guarded(function: Callable[..., str], task: tuple[Any, ...]) -> tuple[str, str]:

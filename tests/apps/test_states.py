@@ -16,6 +16,7 @@ from PIL import Image
 
 import workbench as wb
 from workbench.apps.style import CodeLine, Kernel
+from workbench.apps.work import Work
 from workbench.data import import_dataset
 
 NAME = "<b onmouseover=alert(1)>star"  # what a folder may be called
@@ -65,13 +66,23 @@ def parts(widget: widgets.Widget) -> Iterator[widgets.Widget]:
         yield from parts(child)
 
 
+def works(owner: Any, depth: int = 4) -> Iterator[Work]:
+    """Whatever works in threads for an app, its parts, and theirs."""
+    if isinstance(owner, Work):
+        yield owner
+    elif depth and isinstance(owner, list | tuple):
+        for each in owner:
+            yield from works(each, depth)
+    elif depth and type(owner).__module__.startswith("workbench.apps"):
+        for each in vars(owner).values():
+            yield from works(each, depth - 1)
+
+
 def settled(app: Any) -> None:
     """Until nothing of the app works any more; an answer may begin other work."""
     for _ in range(3):
-        for owner in (app, *vars(app).values()):
-            for each in (owner, *vars(owner).values()) if hasattr(owner, "__dict__") else ():
-                if type(each).__name__ == "Work":
-                    each.wait()
+        for work in list(works(app)):
+            work.wait()
 
 
 def words(app: Any) -> str:

@@ -25,22 +25,6 @@ COMMANDS = ["", "demo", "fit", "report", "extract", "predict", "explain", *PAPER
 
 
 @pytest.fixture
-def say(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Say:
-    """say("data", "list") -> (exit code, stdout, stderr), with a fresh folder as the working directory."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        try:
-            code = main([str(word) for word in words])
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return code, *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """Two classes of noise in train and test, without a val split."""
     rng = np.random.default_rng(0)

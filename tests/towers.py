@@ -1,8 +1,9 @@
-"""Tiny towers with recorded weights, for tests against golden values."""
+"""Tiny towers with recorded weights, for tests against golden values, and images for them."""
 
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
@@ -98,3 +99,19 @@ def recorded_clip_text_tower(case: Any) -> TextTower:
 def _parameters(case: Any, prefix: str) -> dict[str, Tensor]:
     start = f"param.{prefix}"
     return {key.removeprefix("param."): case.tensor(key) for key in case.arrays if key.startswith(start)}
+
+
+class Photos(torch.utils.data.Dataset):
+    """Noise of the classes 0, 0, ..., 1, 1, ...: what `prepare` needs of a data set."""
+
+    def __init__(self, num_classes: int, per_class: int) -> None:
+        self.labels = np.repeat(np.arange(num_classes), per_class)
+
+    def with_preprocessing(self, preprocessing: Any) -> "Photos":
+        return self
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        return torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(i)), int(self.labels[i])

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workbench.apps.explore_pictures import Pictures
 from workbench.apps.pictured_tiles import PicturedTiles
+from workbench.apps.pictures import Pictures
 from workbench.apps.style import Tiles
 from workbench.features import Features
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from towers import small_clip_vit
+from towers import Photos, small_clip_vit
 
 import workbench as wb
 from workbench.adapters.tuners import ALONE, TOGETHER
@@ -75,19 +75,6 @@ def small_lift(**options: Any) -> LIFT:
     return method
 
 
-class Photos(torch.utils.data.Dataset):  # what `prepare` needs of a data set
-    labels = np.repeat(np.arange(5), 3)
-
-    def with_preprocessing(self, preprocessing: Any) -> Photos:
-        return self
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        return torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(i)), int(self.labels[i])
-
-
 def test_pairs_of_options_are_all_covered() -> None:
     covered = set().union(*map(pairs, CASES))
     assert covered == set().union(*(pairs(case) for case in product(*FACTORS) if possible(case)))
@@ -100,7 +87,7 @@ def test_one_step_moves_only_what_is_tuned(case: Case) -> None:
     blocks = {"blocks": 1} if tuner == "partial" else {}
     method = small_lift(tuner=tuner, head=head, initialisation=initialisation, loss=loss, **blocks)
     start = method.head.weight.detach().clone()
-    method.prepare(Photos())  # type: ignore[arg-type]
+    method.prepare(Photos(5, 3))  # type: ignore[arg-type]
     learned = initialisation in ("class_mean", "linear_probe", "linear_probe_la")
     assert torch.equal(start, method.head.weight) != learned
     (stage,) = method.stages(wb.Manifest.load("digits_lt"))

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from towers import small_clip_vit
+from towers import Photos, small_clip_vit
 
 import workbench as wb
 from workbench.backbones import Backbone, TextTower, ViT
@@ -146,24 +146,11 @@ def test_the_state_is_the_fine_tuned_weights_and_goes_to_any_alpha_again(images:
         assert torch.equal(method(images).logits, copied(images).logits)
 
 
-class Photos(torch.utils.data.Dataset):  # what `prepare` needs of a data set
-    labels = np.repeat(np.arange(3), 2)
-
-    def with_preprocessing(self, preprocessing: Any) -> Photos:
-        return self
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        return torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(i)), int(self.labels[i])
-
-
 def test_without_text_the_line_starts_at_the_class_means() -> None:
     method = wise(tower(PLAIN), scale=10.0)
     assert method.options["initialisation"] == "class_mean"
-    method.prepare(Photos())  # type: ignore[arg-type]
-    pictures = torch.stack([Photos()[i][0] for i in range(6)])
+    method.prepare(Photos(3, 2))  # type: ignore[arg-type]
+    pictures = torch.stack([Photos(3, 2)[i][0] for i in range(6)])
     units = F.normalize(tower(PLAIN).encode(pictures), dim=1)
     means = 10 * F.normalize(units.unflatten(0, (3, 2)).mean(1), dim=1)
     torch.testing.assert_close(method.head.weight, means, rtol=1e-4, atol=1e-4)

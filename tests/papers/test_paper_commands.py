@@ -9,22 +9,8 @@ from typing import Any
 import pytest
 
 from workbench import papers
-from workbench.cli import main
 
 Say = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Say:
-    def run(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        try:
-            code = main([str(word) for word in words])
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def test_papers_lists_every_entry_and_what_is_missing(say: Say) -> None:

@@ -14,8 +14,8 @@ from workbench.diagnostics.base import GROUP_COLOURS, plain
 from workbench.diagnostics.changes import KINDS, Changes
 
 from .chip import Chip
-from .explore_pictures import Pictures
 from .pictured_tiles import PicturedTiles
+from .pictures import Pictures
 from .selection import Selection
 from .style import MARKS, Tiles, caption, card, guarded, picture
 

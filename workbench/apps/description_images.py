@@ -14,8 +14,8 @@ from workbench.methods.description_edits import EditedDescriptions
 
 from .chip import Chip
 from .description_views import SETS, in_set
-from .explore_pictures import Pictures
 from .pictured_tiles import PicturedTiles
+from .pictures import Pictures
 from .selection import Selection
 from .style import MARKS, Tiles, caption, card, shortcut, state
 

@@ -15,8 +15,8 @@ from workbench.diagnostics.similarity import ClassSimilarity, cosines_to_means
 from workbench.features import Features
 
 from .chart import Chart, Mark, axis
-from .explore_pictures import Pictures
 from .pictured_tiles import PicturedTiles
+from .pictures import Pictures
 from .style import Tiles, bar, caption, card, guarded, shortcut, state
 
 if TYPE_CHECKING:

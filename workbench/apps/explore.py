@@ -20,7 +20,7 @@ from .chip import Chip
 from .explore_filters import Filters
 from .explore_grid import Grid
 from .explore_map import Map
-from .explore_pictures import Bank, Pictures
+from .pictures import Bank, Pictures
 from .selection import Selection, rows_of
 from .strip import Strip
 from .style import App, CodeLine, app, bar, broken, row, state

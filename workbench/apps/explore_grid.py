@@ -11,8 +11,8 @@ import numpy as np
 from workbench.diagnostics.base import GROUP_COLOURS, plain
 
 from .chip import Chip
-from .explore_pictures import Pictures
 from .pictured_tiles import PicturedTiles
+from .pictures import Pictures
 from .selection import Selection
 from .style import MARKS, Tiles, bar, caption, card
 

@@ -16,7 +16,7 @@ from workbench.diagnostics.base import GROUP_COLOURS, GROUP_ORDER, METHOD_COLOUR
 from workbench.diagnostics.projection import Projection, project
 from workbench.features import Features
 
-from .explore_pictures import Pictures
+from .pictures import Pictures
 from .selection import Selection
 from .style import GROUP_SIGNS, MARKS, caption, card, state
 from .work import Work

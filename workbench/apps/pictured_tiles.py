@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .explore_pictures import Pictures
+from .pictures import Pictures
 from .style import Tiles
 from .work import Work
 

@@ -13,7 +13,7 @@ from workbench.diagnostics import attention_rollout, grad_cam, heat_maps, salien
 from workbench.diagnostics.attention import BlockAttention, block_attention, prompt_attention
 from workbench.features import Features
 
-from .explore_pictures import Bank, Pictures
+from .pictures import Bank, Pictures
 from .strip_facts import best_prompts, class_scores, neighbours, prompt_scores
 from .style import card, picture, state
 from .work import ONE_MODEL, Work

@@ -12,7 +12,7 @@ from workbench.adapters.prompts import PromptPool
 from workbench.diagnostics.base import GROUP_COLOURS, METHOD_COLOURS, MUTED, plain
 from workbench.features import Features
 
-from .explore_pictures import Bank
+from .pictures import Bank
 from .prompt_views import without_pool
 from .style import MARKS, broken, picture, state
 

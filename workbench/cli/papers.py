@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,7 @@ def add_commands(commands: Any) -> None:
     run.add_argument("id", nargs="+", metavar="ENTRY", help="lift:T6, ...; a paper's name or `all` for all of it")
     run.add_argument("--data", default="toybox_lt", help="a data set (default toybox_lt)")
     run.add_argument("--seeds", type=int, default=3, help="trainings of each arm (default 3)")
-    run.add_argument("--backbone", help="one tower for all arms; default: the paper's, or its like in the toybox world")
+    run.add_argument("--backbone", help="the tower of arms that name none of their own; default: the paper's")
     run.add_argument("--root", help="the folder that the paths of the data set are relative to")
     for name, text in (
         ("weights", "a local file of the tower's weights, or 'random'"),
@@ -133,7 +133,7 @@ def reproduce(arguments: argparse.Namespace) -> int:
 
     setting = Setting(**{each.name: getattr(arguments, each.name) for each in fields(Setting)})
     if arguments.smoke:
-        setting = shortened(replace(setting, seeds=1))
+        setting = shortened(setting)
     ids = _ids(arguments.id, setting)
     if arguments.card and len(ids) > 1:
         arguments.usage_error("--card goes with one entry.")

@@ -148,8 +148,8 @@ def rows_of(experiment: Experiment, trained: dict[str, Trained]) -> tuple[Row, .
             looked_at = trained[arm.name].tested_on(test) if arm.name in trained else None
             for measure in experiment.measures:
                 printed = {data: values[measure] for data, values in here.items() if measure in values}
-                numbers = _measured(measure, looked_at)
-                rows.append(Row(arm.name, arm.status, measure, printed, *numbers[:3], seeds=numbers[3], test=test))
+                found = _measured(measure, looked_at)
+                rows.append(Row(arm.name, arm.status, measure, printed, test=test, **found))
     for name in experiment.reported_only:
         for measure in dict.fromkeys(m for values in experiment.rows[name].values() for m in values):
             printed = {data: values[measure] for data, values in experiment.rows[name].items() if measure in values}
@@ -157,14 +157,14 @@ def rows_of(experiment: Experiment, trained: dict[str, Trained]) -> tuple[Row, .
     return tuple(rows)
 
 
-def _measured(
-    measure: str, trained: Trained | None
-) -> tuple[float | None, float | None, float | None, tuple[float, ...]]:
+def _measured(measure: str, trained: Trained | None) -> dict[str, Any]:
+    """The fields of a row that are measured; none of an arm that was not run."""
     if trained is None:
-        return None, None, None, ()
+        return {}
     value = value_of(measure, trained)
     seeds = tuple(each for each in value.seeds if math.isfinite(each))  # none of a group without classes
-    return _number(value.estimate), _number(value.low), _number(value.high), seeds
+    numbers = {"measured": value.estimate, "low": value.low, "high": value.high}
+    return {name: _number(each) for name, each in numbers.items()} | {"seeds": seeds}
 
 
 def verdicts_of(experiment: Experiment, trained: dict[str, Trained]) -> tuple[Verdict, ...]:

@@ -7,7 +7,7 @@ class by class, and single numbers (parameters, distance between classes) as the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -73,6 +73,23 @@ class Trained:
         return features.with_rule(rule) if fits(rule, features) else features
 
     @cached_property
+    def cost(self) -> Any:
+        """Of the first seed's method; a table asks for several of its numbers, and its time must be one timing."""
+        return load_diagnostic("cost")(self.method())
+
+    @cached_property
+    def separability(self) -> list[Any]:
+        """Of the test images of each seed."""
+        return [load_diagnostic("separability")(each) for each in self.test]
+
+    @cached_property
+    def neighbours_say(self) -> np.ndarray:
+        """(S, N) classes of the test images by their KNN nearest training images."""
+        find, pairs = load_diagnostic("knn_accuracy"), zip(self.train, self.test, strict=True)
+        found: list[Any] = [find(bank, each, k=KNN) for bank, each in pairs]
+        return np.stack([each.predicted["long-tailed", KNN] for each in found])
+
+    @cached_property
     def seconds(self) -> float:
         """Of training, all seeds."""
         return float(sum(run.status.get("seconds", 0.0) for run in self.runs))
@@ -93,7 +110,6 @@ class Measure:
     split: str = "test"
     scale: float = 100.0  # from what is measured to the paper's unit
     form: str = ".1f"
-    more_is_better: bool = True
 
 
 def _predictions(split: str) -> Callable[[Trained], np.ndarray]:
@@ -104,18 +120,12 @@ def _predictions(split: str) -> Callable[[Trained], np.ndarray]:
     return predicted
 
 
-def _found(diagnostic: str, *what: Any, **options: Any) -> Any:
-    """What a diagnostic finds, for its own fields."""
-    return load_diagnostic(diagnostic)(*what, **options)
-
-
 def _knn(trained: Trained) -> np.ndarray:
-    pairs = zip(trained.train, trained.test, strict=True)
-    return np.stack([_found("knn_accuracy", bank, each, k=KNN).predicted["long-tailed", KNN] for bank, each in pairs])
+    return trained.neighbours_say
 
 
 def _classes(of: Callable[[Any], np.ndarray]) -> Callable[[Trained], np.ndarray]:
-    return lambda trained: np.mean([of(_found("separability", each)) for each in trained.test], axis=0)
+    return lambda trained: np.mean([of(each) for each in trained.separability], axis=0)
 
 
 def _gap(group: str) -> Callable[[Trained], np.ndarray]:
@@ -132,7 +142,7 @@ def _gap(group: str) -> Callable[[Trained], np.ndarray]:
 
 
 def _cost(name: str) -> Callable[[Trained], float]:
-    return lambda trained: float(getattr(_found("cost", trained.method()), name))
+    return lambda trained: float(getattr(trained.cost, name))
 
 
 def _epoch_seconds(trained: Trained) -> float:
@@ -141,14 +151,15 @@ def _epoch_seconds(trained: Trained) -> float:
 
 
 def _inter(trained: Trained) -> float:
-    return float(np.mean([_found("separability", each).inter for each in trained.test]))
+    return float(np.mean([each.inter for each in trained.separability]))
 
 
 def _top5(trained: Trained) -> np.ndarray:
     """Predictions that are right where the true class is among the five best."""
     found = []
+    ranked: Any = load_diagnostic("topk")
     for each in trained.test:
-        (rank,) = _found("topk", each).ranks.values()
+        (rank,) = ranked(each).ranks.values()
         found.append(np.where(rank <= 5, each.labels, (each.labels + 1) % len(each.classes)))
     return np.stack(found)
 
@@ -156,22 +167,17 @@ def _top5(trained: Trained) -> np.ndarray:
 MEASURES: dict[str, Measure] = {
     **{group: Measure(_predictions("test"), "predictions", group) for group in GROUPS},
     **{f"train_{group}": Measure(_predictions("train"), "predictions", group, "train") for group in GROUPS},
-    **{
-        f"gap_{group}": Measure(_gap(group), "classes", split="train", more_is_better=False)
-        for group in ("all", "many", "medium", "few")
-    },
+    **{f"gap_{group}": Measure(_gap(group), "classes", split="train") for group in ("all", "many", "medium", "few")},
     "top5": Measure(_top5, "predictions"),
     "knn": Measure(_knn, "predictions", "mean_class", "train"),
-    "intra": Measure(_classes(lambda found: found.intra), "classes", scale=1, form=".3f", more_is_better=False),
-    "gamma": Measure(
-        _classes(lambda found: found.intra / found.inter), "classes", scale=1, form=".3f", more_is_better=False
-    ),
+    "intra": Measure(_classes(lambda found: found.intra), "classes", scale=1, form=".3f"),
+    "gamma": Measure(_classes(lambda found: found.intra / found.inter), "classes", scale=1, form=".3f"),
     "inter": Measure(_inter, "number", scale=1, form=".2f"),
-    "tuned_m": Measure(_cost("tuned"), "number", scale=1e-6, form=".3f", more_is_better=False),
-    "total_m": Measure(_cost("total"), "number", scale=1e-6, form=".3f", more_is_better=False),
-    "gflops": Measure(_cost("flops"), "number", scale=1e-9, form=".3f", more_is_better=False),
-    "epoch_s": Measure(_epoch_seconds, "number", scale=1, form=".1f", more_is_better=False),
-    "ms": Measure(_cost("milliseconds"), "number", scale=1, form=".2f", more_is_better=False),
+    "tuned_m": Measure(_cost("tuned"), "number", scale=1e-6, form=".3f"),
+    "total_m": Measure(_cost("total"), "number", scale=1e-6, form=".3f"),
+    "gflops": Measure(_cost("flops"), "number", scale=1e-9, form=".3f"),
+    "epoch_s": Measure(_epoch_seconds, "number", scale=1, form=".1f"),
+    "ms": Measure(_cost("milliseconds"), "number", scale=1, form=".2f"),
 }
 
 
@@ -224,5 +230,6 @@ def _images(measure: Measure, trained: Trained) -> Features:
     return features[0]
 
 
-def needs_train(names: Mapping[str, Any] | tuple[str, ...]) -> bool:
+def needs_train(names: tuple[str, ...]) -> bool:
+    """Whether one of these measures looks at training images."""
     return any(MEASURES[name].split == "train" for name in names)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.versions import versions
 
 from .card import ParityCard, rows_of, verdicts_of
-from .drawing import COMPARED, panels
+from .drawing import COMPARED, OF_TRAIN, panels
 from .experiment import Experiment, experiment
 from .measures import Trained, fits, needs_train
 from .setting import Setting, manifest_of, test_set_of, tower_of
@@ -27,8 +27,6 @@ from .trainings import Training, all_needed
 
 if TYPE_CHECKING:
     from workbench.diagnostics.base import Result
-
-TRAIN_DRAWINGS = ("knn", "intra_class", "train_test_gap")
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ def _train(
         for key, why in run(_fit, tasks, log).items():
             failed[str(tasks[key][0].folder)] = why
     splits = [("test", None)]
-    if needs_train(entry.measures) or any(kind in TRAIN_DRAWINGS for kind in entry.draw):
+    if needs_train(entry.measures) or any(kind in OF_TRAIN for kind in entry.draw):
         splits.append(("train", None))
     reasons = {name: why for name, each in trainings.items() if (why := _failed_before(each, failed))}
     left = {name: each for name, each in trainings.items() if name not in reasons}

@@ -27,7 +27,7 @@ class Setting:
     """Everything besides the entry that decides what is trained. None: what the entry says."""
 
     data: str = "toybox_lt"  # a manifest's name or path
-    backbone: str | None = None  # for every arm; None: the arm's own, or its counterpart in the toybox world
+    backbone: str | None = None  # of arms that name none; None: the paper's, or its counterpart in the toybox world
     seeds: int = 3
     root: str | None = None  # of the images
     weights: str | None = None  # a local file of the tower, or "random"

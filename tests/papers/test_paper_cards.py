@@ -286,3 +286,12 @@ def test_markdown_has_every_number_and_names_are_no_markup() -> None:
     ):  # fmt: skip
         assert part in shown
     assert "<b>" not in shown
+
+
+def test_an_interval_that_is_not_symmetric_keeps_its_ends() -> None:
+    rows = (
+        Row("A", "ours", "all", {}, 50.0, 40.0, 60.0),
+        Row("A", "ours", "few", {}, 100.0, 96.5, 100.0),
+        Row("A", "ours", "many", {}, 50.0, 40.5, 60.0),
+    )
+    assert "**50.0** ± 10.0 | **100.0** [96.5, 100.0] | **50.0** ± 9.8 |" in made(rows=rows).to_markdown()

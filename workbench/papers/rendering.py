@@ -56,8 +56,13 @@ def _value(row: Row, datasets: list[str]) -> str:
         return f"n/a{paper}"
     if row.low is None or row.high is None:
         return f"**{row.measured:{form}}**{paper}"
-    half = (row.high - row.low) / 2
-    return f"**{row.measured:{form}}** ± {half:{form}}{paper}"
+    return f"**{row.measured:{form}}**{interval(row.measured, row.low, row.high, form)}{paper}"
+
+
+def interval(estimate: float, low: float, high: float, form: str) -> str:
+    """" ± 3.4", or " [47.1, 53.9]" where the estimate is more than a tenth off the middle, as that of a Wilson one."""
+    half, middle = (high - low) / 2, (high + low) / 2
+    return f" ± {half:{form}}" if abs(estimate - middle) <= 0.1 * half else f" [{low:{form}}, {high:{form}}]"
 
 
 def _claims(card: ParityCard) -> str:

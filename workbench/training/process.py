@@ -3,6 +3,7 @@
 The process is `workbench fit`; it writes its run folder as always, and what it says goes to a log beside the folder.
 Who trains a run is recorded in the run's status, and its lock says whether that still holds; before there is a folder,
 the log says it. Stopping is SIGTERM: `fit` ends the step and saves, and `--resume` goes on to the same final weights.
+`workbench reproduce`, which trains the arms of a paper's table, is begun, found and stopped in the same way.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 LOG_END = 20_000  # bytes of a log that are read
-_BEGAN = re.compile(r"^\$ (?P<command>workbench fit .*)  # process (?P<pid>\d+), (?P<since>\d+\.\d+)$", re.MULTILINE)
+_BEGAN = re.compile(r"^\$ (?P<command>workbench (?:fit|reproduce) .*)  # process (?P<pid>\d+), (?P<since>\d+\.\d+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,7 @@ class Process:
 
 @dataclass(frozen=True, kw_only=True)
 class Log:
-    """The last `workbench fit` that a log tells of."""
+    """The last command that a log tells of."""
 
     command: str  # as on a shell; "" where the log does not begin with one
     pid: int | None
@@ -48,26 +50,27 @@ def log_path(out: str | Path) -> Path:
     return out.with_name(f"{out.name}.log")
 
 
-def begin(words: Sequence[str], out: str | Path) -> int:
+def begin(words: Sequence[str], out: str | Path, command: Literal["fit", "reproduce"] = "fit") -> int:
     """Start `workbench fit` with these words and return its process id; its errors are in the log of `out`.
 
     Args:
         words: as on a command line, without "workbench fit".
         out: the run folder that they name, for the place of the log.
+        command: another command of workbench.
     """
     path = log_path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "workbench", "fit", *words]
+    line = [sys.executable, "-m", "workbench", command, *words]
     with path.open("ab") as log:
         process = subprocess.Popen(
-            command,
+            line,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
             start_new_session=True,  # what ends a kernel ends its session, and not this
         )
-        said = shlex.join(["workbench", "fit", *(word.replace("\n", " ") for word in words)])
+        said = shlex.join(["workbench", command, *(word.replace("\n", " ") for word in words)])
         log.write(f"$ {said}  # process {process.pid}, {time.time():.3f}\n".encode())
     threading.Thread(target=process.wait, daemon=True).start()  # else it would stay as a zombie when it has ended
     return process.pid
@@ -126,7 +129,7 @@ def _look_in_proc(pid: int) -> Process | None:
 def beginning(log: Log | None) -> Process | None:
     """The training that a log tells of, while its process runs; the process id may be another program's by now."""
     process = look_at(log.pid) if log is not None and log.pid is not None else None
-    return process if process is not None and {"workbench", "fit"} <= set(process.command) else None
+    return process if process is not None and set(log.command.split()[:2]) <= set(process.command) else None
 
 
 def stop(pid: int) -> None:

@@ -52,9 +52,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-APPS = ("compare", "descriptions", "distances", "explore", "lens", "loss_bench", "prior", "prompts", "train")
+APPS = ("compare", "descriptions", "distances", "explore", "lens", "loss_bench", "papers", "prior", "prompts", "train")
 _HOMES = {
-    **{f"workbench.apps.{name}": (name,) for name in APPS},
+    **{f"workbench.apps.{name}": (name,) for name in APPS if name != "papers"},  # wb.papers is the package of entries
     "workbench.backbones": ("load_backbone", "load_class_vectors", "load_text_tower"),
     "workbench.data": (
         "Classes",

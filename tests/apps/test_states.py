@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import workbench as wb
+from workbench.apps.papers import papers
 from workbench.apps.style import CodeLine, Kernel
 from workbench.apps.work import Work
 from workbench.data import import_dataset
@@ -55,6 +56,7 @@ APPS: dict[str, Callable[[World], Any]] = {
     "distances": lambda w: wb.distances(w.features["train"], w.features["test"], w.images),
     "train": lambda w: wb.train("linear_probe", w.images["train"], out=w.photos.parent / "runs" / "one"),
     "loss_bench": lambda w: wb.loss_bench(w.features["train"], w.features["test"]).set(data="features"),
+    "papers": lambda w: papers("lift:T6", out=w.photos.parent / "papers"),
     "prior": lambda w: wb.prior(w.features["test"], w.lpt),
     "descriptions": lambda w: wb.descriptions(w.hlc, w.told, w.images["test"], texts=w.texts),
 }

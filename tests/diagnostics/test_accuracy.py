@@ -11,6 +11,7 @@ import pytest
 from workbench import metrics
 from workbench.data import Classes, GroupRule
 from workbench.diagnostics.accuracy import group_report
+from workbench.diagnostics.group_figure import opacity
 from workbench.features import Features
 
 Make = Callable[..., Features]
@@ -70,7 +71,7 @@ def test_several_methods_by_name_stand_side_by_side(make_features: Make) -> None
     arms = {"zero-shot": make_features(0), "probe": [make_features(1), make_features(2)], "LIFT": make_features(3)}
     report = group_report(arms)
     assert [arm.name for arm in report.arms] == list(arms) and not report.differences
-    assert [report._fill(number) for number in range(3)] == [1.0, 0.5, 0.0]
+    assert [opacity(number, 3) for number in range(3)] == [1.0, 0.5, 0.0]
     assert "LIFT: % [95% over classes]" in str(report) and report.arguments["names"] == list(arms)
     two = group_report({"a": make_features(0), "b": make_features(1)})
     assert two.differences == group_report(make_features(0), compare=make_features(1), names=("a", "b")).differences
@@ -184,3 +185,18 @@ def test_unlike_features_are_refused(make_features: Make) -> None:
         group_report(features, compare=dataclasses.replace(features, classes=rule))
     with pytest.raises(ValueError, match="empty list"):
         group_report([])
+
+
+def test_many_arms_stand_in_rows(make_features: Make) -> None:
+    arms = {f"arm {number}": make_features(number) for number in range(7)}
+    report, few = group_report(arms), group_report(dict(list(arms.items())[:5]))
+    assert report.size[1] > few.size[1]
+    ax = report.plot()
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(arms) and ax.yaxis_inverted()
+    marks = {
+        str(line.get_label()).split(",")[0]: line.get_xdata() for line in ax.lines if ", n = " in str(line.get_label())
+    }
+    for group, xs in marks.items():
+        np.testing.assert_allclose(xs, [100 * arm.over_classes[group].estimate for arm in report.arms])
+    assert list(marks) == ["all", "many", "medium", "few"]
+    assert not few.plot().yaxis_inverted()

@@ -233,6 +233,12 @@ def _descriptions(given: Given) -> Any:
     return descriptions(method, wb.extract(method, test, views="centre"), test, texts=texts, text=text)
 
 
+def _papers(given: Given) -> Any:
+    from .papers import papers
+
+    return papers()
+
+
 OPENERS: dict[str, Callable[[Given], Any]] = {
     "explore": _explore,
     "compare": _compare,
@@ -243,6 +249,7 @@ OPENERS: dict[str, Callable[[Given], Any]] = {
     "loss_bench": _loss_bench,
     "prior": _prior,
     "descriptions": _descriptions,
+    "papers": _papers,
 }
 
 

@@ -27,6 +27,7 @@ APPS = {
     "loss_bench": Takes(2, 1, ("train", "val|test")),
     "prior": Takes(1, 1, ("test",)),
     "descriptions": Takes(1, 1, ("test",)),
+    "papers": Takes(0, 0),
 }
 WITH_RUN = ("prompts", "descriptions")  # features alone are not enough
 NUMBERS = ("loss_bench", "prior")  # show no images

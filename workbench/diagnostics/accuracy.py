@@ -18,26 +18,19 @@ from workbench.features import Features
 
 from .arms import Arm, aligned, arm_of
 from .base import (
-    GROUP_COLOURS,
     GROUP_ORDER,
     INK,
-    MUTED,
-    PAPER,
-    ROWS,
     Result,
-    dress,
-    is_narrow,
     percent,
     same_classes,
     scatter_by_frequency,
 )
+from .group_figure import MOST_BARS, draw_bars, draw_rows
 from .group_table import group_table
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-
-_SEED: dict[str, Any] = {"color": INK, "marker": ".", "markersize": 6, "markerfacecolor": PAPER, "linestyle": "none"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,8 +52,13 @@ class GroupReport(Result):
     level: float
 
     @property
+    def size(self) -> tuple[float, float]:  # type: ignore[override]
+        wide, high = Result.size
+        return wide, high if len(self.arms) <= MOST_BARS else max(high, 0.9 + 0.42 * len(self.arms))
+
+    @property
     def views(self) -> tuple[str, ...]:  # type: ignore[override]
-        """ "groups": bars; "classes": one point per class; "difference": one point per class, of two arms."""
+        """ "groups": bars, of many arms rows; "classes": one point per class; "difference": the same, of two arms."""
         return ("groups", "classes", "difference") if self.differences else ("groups", "classes")
 
     @property
@@ -151,7 +149,8 @@ class GroupReport(Result):
 
     def _draw(self, ax: Axes, view: str, **artist_kw: Any) -> None:
         if view == "groups":
-            self._draw_bars(ax, **artist_kw)
+            draw = draw_bars if len(self.arms) <= MOST_BARS else draw_rows
+            draw(self, ax, **artist_kw)
             return
         if view == "classes":
             arm = self.arms[0]
@@ -179,61 +178,6 @@ class GroupReport(Result):
         unit = "mean of classes" if view == "classes" else "mean difference"
         title = f"{unit} [{self.level:.0%}] (n classes)"
         ax.legend(title=title, alignment="left", loc="upper left", bbox_to_anchor=(1.0, 1.0))
-
-    def _draw_bars(self, ax: Axes, **artist_kw: Any) -> None:
-        width = 0.72 / len(self.arms)
-        for number, arm in enumerate(self.arms):
-            for place, group in enumerate(ROWS):
-                over, colour = arm.over_classes[group], GROUP_COLOURS.get(group, MUTED)
-                x = place + (number - (len(self.arms) - 1) / 2) * width
-                if not over.n:
-                    continue
-                style = {"color": (colour, self._fill(number)), "edgecolor": colour, "linewidth": 1.2}
-                ax.bar(x, 100 * over.estimate, 0.9 * width, **(style | artist_kw))
-                top = 100 * over.estimate
-                if not np.isnan(over.low):
-                    top = 100 * over.high
-                    ax.vlines(x, 100 * over.low, top, color=INK, linewidth=1.2)
-                if arm.over_seeds:
-                    spread = np.linspace(-0.2, 0.2, arm.num_seeds) * width
-                    ax.plot(x + spread, 100 * arm.seed_values[group], **_SEED)
-                ax.annotate(
-                    *(f"{100 * over.estimate:.1f}", (x, top), (0, 2)),
-                    textcoords="offset points", ha="center", va="bottom", fontsize="small",
-                    rotation=90 if len(self.arms) > 2 - is_narrow(ax) else 0,
-                )  # fmt: skip
-        ticks = []
-        for place, group in enumerate(ROWS):
-            classes, tested, images = self.sizes(group)
-            ticks.append(f"{group}\n{tested} classes\nn = {images}")
-            if not tested:
-                what = "n/a\n(0 classes)" if not classes else "n/a\n(no test\nimages)"
-                ax.text(place, 2, what, ha="center", va="bottom", color=MUTED, fontsize="small")
-        ax.set_xticks(range(len(ROWS)), ticks)
-        ax.set_xlim(-0.6, len(ROWS) - 0.4)
-        ax.set_ylim(0, 110)
-        ax.set_yticks(range(0, 101, 20))
-        ax.set_ylabel(f"accuracy (%), {self.level:.0%} interval\nover classes")
-        ax.text(1.0, 1.02, self.rule, transform=ax.transAxes, ha="right", va="bottom", fontsize="small", color=MUTED)
-        if len(self.arms) > 1 or self.arms[0].over_seeds:
-            self._legend(ax)
-        dress(ax)
-
-    def _fill(self, number: int) -> float:
-        """Opacity of an arm's bars: full for the first, hollow for the last."""
-        return 1 - number / max(len(self.arms) - 1, 1)
-
-    def _legend(self, ax: Axes) -> None:
-        from matplotlib.lines import Line2D
-        from matplotlib.patches import Patch
-
-        handles: list[Any] = [
-            Patch(facecolor=(INK, self._fill(number)), edgecolor=INK, label=arm.name)
-            for number, arm in enumerate(self.arms)
-        ]
-        if any(arm.over_seeds for arm in self.arms):
-            handles.append(Line2D([], [], label="one seed", **_SEED))
-        ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def group_report(

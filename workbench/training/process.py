@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Literal
 
 LOG_END = 20_000  # bytes of a log that are read
-_BEGAN = re.compile(r"^\$ (?P<command>workbench (?:fit|reproduce) .*)  # process (?P<pid>\d+), (?P<since>\d+\.\d+)$", re.MULTILINE)
+_BEGAN = re.compile(
+    r"^\$ (?P<command>workbench (?:fit|reproduce) .*)  # process (?P<pid>\d+), (?P<since>\d+\.\d+)$", re.MULTILINE
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +130,9 @@ def _look_in_proc(pid: int) -> Process | None:
 
 def beginning(log: Log | None) -> Process | None:
     """The training that a log tells of, while its process runs; the process id may be another program's by now."""
-    process = look_at(log.pid) if log is not None and log.pid is not None else None
+    if log is None or log.pid is None:
+        return None
+    process = look_at(log.pid)
     return process if process is not None and set(log.command.split()[:2]) <= set(process.command) else None
 
 

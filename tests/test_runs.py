@@ -54,6 +54,7 @@ def test_create_leaves_what_is_there_as_it_is(tmp_path: Path, kind: str) -> None
         wb.Run.create(path, {"seed": 1}, classes)
     elif kind == "folder":
         path.mkdir()
+        (path / "photo.jpg").touch()
     else:
         path.write_text("mine")
     with pytest.raises(FileExistsError, match=r"left as it is.*workbench fit --resume"):
@@ -62,6 +63,21 @@ def test_create_leaves_what_is_there_as_it_is(tmp_path: Path, kind: str) -> None
         assert wb.Run.load(path).config["seed"] == 1
     elif kind == "file":
         assert path.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [path], "nothing is left beside it"
+
+
+def test_a_run_folder_is_whole_or_it_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    classes, path = wb.Manifest.load("digits_lt").classes, tmp_path / "run"
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(wb.Run, "set_status", stopped)
+        wb.Run.create(path, {}, classes)
+    assert list(tmp_path.iterdir()) == []
+    path.mkdir()  # as an older version left one whose process was killed
+    assert wb.Run.create(path, {"seed": 2}, classes).config["seed"] == 2
 
 
 def test_what_is_no_run_is_refused_by_name(tmp_path: Path, copied: Store) -> None:

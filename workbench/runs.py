@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -60,21 +61,30 @@ class Run:
 
     @classmethod
     def create(cls, path: str | Path, config: dict[str, Any], classes: Classes) -> Run:
-        """Make a new run folder; an existing one is never touched (FileExistsError says what to do instead)."""
+        """Make a new run folder; what is there already is never touched (FileExistsError says what to do instead).
+
+        It is made elsewhere and then gets its name, so a process that is killed meanwhile leaves no half of a run.
+        """
         path = Path(path).expanduser()
+        part = path.parent / f".{path.name}.{os.getpid()}.part"
+        part.mkdir(parents=True, exist_ok=True)
+        run = cls(part)
         try:
-            path.mkdir(parents=True, exist_ok=False)
-        except FileExistsError:
+            _write_json(part / "config.json", {"format": FORMAT, **config, "provenance": provenance()})
+            _write_json(part / "classes.json", classes.to_json())
+            run.set_status("running")
+            part.rename(path)  # an empty folder is replaced
+        except OSError:
+            if not path.exists():
+                raise
             what = "a run" if (path / "config.json").exists() else "a file or folder"
             raise FileExistsError(
                 f"{path} already holds {what} and is left as it is. Continue a run with wb.resume({str(path)!r}) "
                 f"(workbench fit --resume {path}), or choose another out=."
             ) from None
-        run = cls(path)
-        _write_json(path / "config.json", {"format": FORMAT, **config, "provenance": provenance()})
-        _write_json(path / "classes.json", classes.to_json())
-        run.set_status("running")
-        return run
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        return cls(path)
 
     @classmethod
     def load(cls, path: str | Path) -> Run:

@@ -238,8 +238,8 @@ def until(app: Papers, condition: Callable[[], object]) -> None:
 
 @pytest.mark.slow
 def test_a_reproduction_is_stopped_and_gone_on_with_in_a_process_of_its_own() -> None:
-    app = papers("lift:T13")
-    app.launch.smoke.value, app.launch.more.value = True, "--classes 4 --jobs 1"
+    app = papers("lift:F2")
+    app.launch.smoke.value, app.launch.more.value = True, "--jobs 1"
     app.launch.begin()
     until(app, lambda: list(Path("runs/papers/trainings").glob("*/seed0/status.json")))
     app.launch.stop()
@@ -248,6 +248,6 @@ def test_a_reproduction_is_stopped_and_gone_on_with_in_a_process_of_its_own() ->
     app.launch.begin()
     app.wait(240)
     assert app.launch.message.value == "", text(app.launch.message.value)
-    assert app.card is not None and app.card.id == "lift:T13" and app.card.data in app.values.value
+    assert app.card is not None and app.card.id == "lift:F2" and app.card.data in app.values.value
     assert app.figure.value is not None and app.picture.value.startswith("<img")
     app.close()

@@ -15,6 +15,7 @@ from scipy import stats
 
 import workbench as wb
 from workbench.papers import card
+from workbench.papers.availability import card_path, shipped_card
 from workbench.papers.card import ParityCard, Row, Verdict, rows_of, verdicts_of
 from workbench.papers.experiment import Arm, Claim, Experiment, experiment, reported_difference, sign
 from workbench.papers.measures import Trained, difference_of, value_of
@@ -270,6 +271,29 @@ def test_a_card_comes_back_from_its_file_and_only_from_one(tmp_path: Path) -> No
     path.write_text(json.dumps({"format": 0}))
     with pytest.raises(ValueError, match="not a parity card of this version"):
         ParityCard.load(path)
+
+
+SHIPPED = sorted(card_path("lift:T5").parent.glob("*.json"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_cards_of_the_package_are_of_its_entries_as_they_are_now(path: Path) -> None:
+    """What a paper reports is in the card too: a number or a claim that was corrected asks for the card again."""
+    kept = ParityCard.load(path)
+    entry = experiment(kept.id)
+    assert path == card_path(kept.id) and shipped_card(kept.id) == kept
+    assert path.with_suffix(".md").read_text(encoding="utf-8") == kept.to_markdown() + "\n"
+    assert kept.data == "toybox_lt" and "--epochs" not in kept.command and not kept.not_run
+    rows, claims = rows_of(entry, {}), verdicts_of(entry, {})
+    assert [(row.arm, row.status, row.measure) for row in rows] == [(r.arm, r.status, r.measure) for r in kept.rows]
+    for now, then in zip(rows, kept.rows, strict=True):
+        assert now.reported == pytest.approx(then.reported) and (then.measured is not None) == (
+            now.status != "reported only"
+        )
+    assert [(each.first, each.second, each.measure) for each in claims] == [
+        (each.first, each.second, each.measure) for each in kept.claims
+    ]
+    assert set(entry.deviations) <= set(kept.deviations) and entry.title == kept.title
 
 
 def test_markdown_has_every_number_and_names_are_no_markup() -> None:

@@ -19,6 +19,8 @@ def test_papers_lists_every_entry_and_what_is_missing(say: Say) -> None:
     for id in ("lpt:T1", "lt-dpt:F1", "lift:T8c", "hlc:Alg1", "ballad:T10"):
         assert f"\n{id} " in f"\n{told}"
     assert "data set places-lt: workbench data import FOLDER --as places_lt" in told
+    assert "data set imagenet_v2: workbench data import FOLDER --name imagenet_v2" in told
+    assert "imagenet_sketch: workbench data import FOLDER --as imagenet_sketch" in say("papers", "lpt:T16")[1]
     assert "lift:T6 " in say("papers", "lift")[1] and "lpt:T1 " not in say("papers", "lift")[1]
 
 

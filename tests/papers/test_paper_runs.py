@@ -20,6 +20,7 @@ from workbench.cli import main
 from workbench.papers import ParityCard, Reproduction, reproducing, trainings
 from workbench.papers.card import NOT_RUN
 from workbench.papers.experiment import Arm
+from workbench.papers.measures import MEASURES, Trained
 from workbench.papers.trainings import Training
 
 # One epoch on four classes; lrs are the starts of their grids.
@@ -208,6 +209,36 @@ def test_a_search_that_fails_loses_its_arm_and_what_continues_it(
     assert list(found.arms) == ["frozen"]
     assert found.card.not_run["LPT phase 1"].startswith("choosing its lr failed: ")
     assert found.card.not_run["LPT phase 2"].startswith("what it continues failed: choosing its lr failed: ")
+
+
+@pytest.mark.slow
+def test_a_quantity_that_cannot_be_measured_loses_its_arm_only(
+    reproduced: Reproduced, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reproduced(PHASES)
+
+    def tuned(trained: Trained) -> float:
+        if trained.name == "frozen":
+            raise RuntimeError("no room for it")
+        return 1e6
+
+    monkeypatch.setitem(MEASURES, "tuned_m", replace(MEASURES["tuned_m"], of=tuned))
+    entry = replace(reproduced(PHASES).experiment, measures=("all", "tuned_m"))
+    monkeypatch.setattr(reproducing, "experiment", lambda id: entry)
+    found = wb.reproduce(PHASES, out=out, jobs=1, log=None, card=tmp_path / "card.json", **TINY)
+    assert found.card.not_run == {"frozen": "tuned_m cannot be measured: RuntimeError: no room for it"}
+    assert [row.measured for row in found.card.rows if row.arm == "LPT phase 2"][1:] == [1.0]
+
+
+@pytest.mark.slow
+def test_time_of_training_counts_what_an_arm_continues_once(reproduced: Reproduced, out: Path) -> None:
+    made = reproduced(PHASES)
+    runs = {arm.training.folder: arm.seconds for arm in made.arms.values()}
+    assert made.card.training_seconds == pytest.approx(sum(runs.values())), "phase 1 is an arm itself"
+    last = {"LPT phase 2": made.arms["LPT phase 2"]}
+    alone = reproducing._card(made.experiment, last["LPT phase 2"].training.setting, last, (0,), {})
+    both = made.arms["LPT phase 1"].seconds + last["LPT phase 2"].seconds
+    assert alone.training_seconds == pytest.approx(both) and both > last["LPT phase 2"].seconds
 
 
 def test_an_entry_of_which_no_arm_runs_says_why(tmp_path: Path) -> None:

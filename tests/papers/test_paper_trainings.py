@@ -94,6 +94,15 @@ def test_trainings_have_one_folder_where_they_are_one_training(tmp_path: Path) -
         assert other.folder != arm.folder
 
 
+def test_a_file_of_weights_is_for_arms_without_a_tower_of_their_own(tmp_path: Path) -> None:
+    entry = experiment("lpt:T7")
+    towers = [arm for arm in entry.arms if arm.backbone is not None]
+    assert towers
+    for given, own in (("clip.safetensors", None), ("random", "random"), (None, None)):
+        training = Training(entry, towers[0], Setting(weights=given), tmp_path)
+        assert training.weights == own and training.of(replace(towers[0], backbone=None)).weights == given
+
+
 def test_a_setting_is_written_as_the_command_that_has_it() -> None:
     assert Setting().command("lift:T6") == "workbench reproduce lift:T6 --seeds 3"
     setting = Setting(data="my birds", seeds=1, lr=0.1, search=False, per_class=5)

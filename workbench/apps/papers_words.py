@@ -42,7 +42,7 @@ def about(found: Standing) -> str:
         f"<b>{escape(entry.id)}</b> {escape(entry.title)}",
         escape(f"{arms}{only}. The paper: {', '.join(entry.datasets) or 'no numbers'}; {entry.backbone}."),
     ]
-    missing = {**found.toybox_missing, **found.data_missing, **found.weights_missing}
+    missing = {**found.toybox_missing, **found.data_missing, **found.tests_missing, **found.weights_missing}
     for title, lines in (
         ("Missing here", [f"{name}: {why}" for name, why in missing.items()]),
         ("Known deviations", list(entry.deviations)),

@@ -49,7 +49,7 @@ def add_commands(commands: Any) -> None:
     run.add_argument("--backbone", help="the tower of arms that name none of their own; default: the paper's")
     run.add_argument("--root", help="the folder that the paths of the data set are relative to")
     for name, text in (
-        ("weights", "a local file of the tower's weights, or 'random'"),
+        ("weights", "a local file of the weights of that tower, or 'random'"),
         ("text-weights", "a local file of the text tower's; default: --weights, a file of a whole CLIP"),
         ("texts", "a file of sentences about the classes"),
         ("corpus", "a file of sentences to train on (hlc)"),
@@ -87,6 +87,8 @@ def show(arguments: argparse.Namespace) -> int:
     for entry in experiments(what).values():
         found = standing(entry)
         missing |= {f"data set {name}": why for name, why in found.data_missing.items()}
+        known = missing.values()
+        missing |= {f"data set {name}": why for name, why in found.tests_missing.items() if why not in known}
         missing |= {f"weights {tag}": why for tag, why in found.weights_missing.items()}
         where = f"toybox {len(found.toybox)}/{len(entry.arms)} arms"
         where += ", paper's own data" if found.real else ""
@@ -101,7 +103,7 @@ def show(arguments: argparse.Namespace) -> int:
 
 
 def _print_entry(found: Standing) -> None:
-    entry = found.experiment
+    entry, missing = found.experiment, found.data_missing | found.tests_missing | found.weights_missing
     print(f"{entry.id}: {entry.title}\n{entry.kind}; groups {entry.groups}; drawn as {', '.join(entry.draw)}")
     print(f"the paper's: {', '.join(entry.datasets) or 'no printed numbers'}; {entry.backbone}\n\narms:")
     for arm in entry.arms:
@@ -118,7 +120,7 @@ def _print_entry(found: Standing) -> None:
         print(f"  {claim.first} {sign} {claim.second}: {', '.join(claim.on)} {claim.said}".rstrip())
     for title, lines in (
         ("known deviations", entry.deviations),
-        ("missing here", [f"{name}: {why}" for name, why in (found.data_missing | found.weights_missing).items()]),
+        ("missing here", [f"{name}: {why}" for name, why in missing.items()]),
     ):
         if lines:
             print(f"\n{title}:\n" + "\n".join(f"  {line}" for line in lines))

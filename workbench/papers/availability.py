@@ -9,6 +9,7 @@ from pathlib import Path
 
 from workbench.backbones.tags import find_tower
 from workbench.data import Manifest
+from workbench.data.benchmarks import benchmark_names
 
 from .card import ParityCard
 from .experiment import Experiment
@@ -23,6 +24,7 @@ class Standing:
     toybox: tuple[str, ...]  # arms that the toybox world can run
     toybox_missing: dict[str, str]  # arm -> why not
     data_missing: dict[str, str]  # data set of the paper -> what to type
+    tests_missing: dict[str, str]  # another set that it is tested on too -> what to type
     weights_missing: dict[str, str]  # tag -> what to do
     card: ParityCard | None  # made at the full toybox recipe, shipped with the package
 
@@ -44,6 +46,7 @@ def standing(experiment: Experiment) -> Standing:
             if towers[arm.name] is None
         },
         data_missing={name: why for name in experiment.datasets if (why := _data_missing(name))},
+        tests_missing={name: why for name in experiment.test_sets if (why := _manifest_missing(name))},
         weights_missing={tag: why for tag in tags if (why := _weights_missing(tag))},
         card=shipped_card(experiment.id),
     )
@@ -63,9 +66,13 @@ def _data_missing(name: str) -> str | None:
     manifest = DATA.get(name)
     if manifest is None:
         return "its list is not published as a data set; import your own copy: workbench data import FOLDER"
-    if manifest in Manifest.names():
+    return _manifest_missing(manifest)
+
+
+def _manifest_missing(name: str) -> str | None:
+    if name in Manifest.names():
         return None
-    return f"workbench data import FOLDER --as {manifest}"
+    return f"workbench data import FOLDER --{'as' if name in benchmark_names() else 'name'} {name}"
 
 
 @cache

@@ -78,7 +78,9 @@ class ParityCard:
     not_run: dict[str, str]  # arm -> why
     deviations: tuple[str, ...]
     hardware: str
-    training_seconds: float  # of all arms and seeds, one after the other
+    training_seconds: (
+        float  # of all arms and what they continue, all seeds, one after the other; lr searches are not in
+    )
     versions: dict[str, str]
 
     def verdicts(self) -> dict[str, int]:

@@ -60,7 +60,7 @@ def _value(row: Row, datasets: list[str]) -> str:
 
 
 def interval(estimate: float, low: float, high: float, form: str) -> str:
-    """" ± 3.4", or " [47.1, 53.9]" where the estimate is more than a tenth off the middle, as that of a Wilson one."""
+    """ " ± 3.4", or " [47.1, 53.9]" where the estimate is more than a tenth off the middle, as that of a Wilson one."""
     half, middle = (high - low) / 2, (high + low) / 2
     return f" ± {half:{form}}" if abs(estimate - middle) <= 0.1 * half else f" [{low:{form}}, {high:{form}}]"
 

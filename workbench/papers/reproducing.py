@@ -21,7 +21,7 @@ from workbench.versions import versions
 from .card import ParityCard, rows_of, verdicts_of
 from .drawing import COMPARED, OF_TRAIN, panels
 from .experiment import Experiment, experiment
-from .measures import Trained, fits, needs_train
+from .measures import MEASURES, Trained, fits, needs_train
 from .setting import Setting, manifest_of, test_set_of, tower_of
 from .trainings import Training, all_needed
 
@@ -99,6 +99,9 @@ def reproduce(
     with _pool(jobs or (1 if place.device != "cpu" else os.cpu_count() or 1)) as run:
         not_run |= _train(entry, trainings, seeds, run, log or (lambda _: None))
     arms = {name: Trained(each, seeds) for name, each in trainings.items() if name not in not_run}
+    for name, why in _unmeasurable(entry, arms).items():
+        not_run[name] = why
+        del arms[name]
     if not arms:
         reasons = "; ".join(f"{name}: {why}" for name, why in not_run.items())
         raise ValueError(f"no arm of {id} could be run. {reasons}")
@@ -113,6 +116,19 @@ def _impossible(entry: Experiment, setting: Setting) -> dict[str, str]:
         for arm in entry.arms
         if tower_of(entry, arm, setting) is None
     }
+
+
+def _unmeasurable(entry: Experiment, arms: dict[str, Trained]) -> dict[str, str]:
+    """Arms of which a printed quantity cannot be had, with the reason; they do not lose the others."""
+    found = {}
+    for name, arm in arms.items():
+        for measure in entry.measures:
+            try:
+                MEASURES[measure].of(arm)
+            except Exception as error:
+                found[name] = f"{measure} cannot be measured: {type(error).__name__}: {error}"
+                break
+    return found
 
 
 def _train(
@@ -250,7 +266,12 @@ def _card(
 ) -> ParityCard:
     first = next(iter(arms.values())).test[0]
     towers = dict.fromkeys(tower_of(entry, each.training.arm, setting) for each in arms.values())
-    distinct = {each.training.hash: each for each in arms.values()}
+    distinct: dict[Path, Training] = {}
+    for each in arms.values():
+        training: Training | None = each.training
+        while training is not None:  # and what it continues
+            distinct[training.folder] = training
+            training = training.before
     deviations = list(entry.deviations)
     if not fits(entry.groups, first):
         deviations.append(f"The paper's shot groups ({entry.groups}) mean CIFAR-100's order; here the manifest's rule.")
@@ -271,6 +292,6 @@ def _card(
         not_run=not_run,
         deviations=tuple(deviations),
         hardware=f"{os.cpu_count()} CPU cores, {platform.machine()}" if setting.device == "cpu" else setting.device,
-        training_seconds=sum(each.seconds for each in distinct.values()),
+        training_seconds=sum(Trained(each, seeds).seconds for each in distinct.values()),
         versions=versions(),
     )

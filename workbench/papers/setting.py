@@ -30,7 +30,7 @@ class Setting:
     backbone: str | None = None  # of arms that name none; None: the paper's, or its counterpart in the toybox world
     seeds: int = 3
     root: str | None = None  # of the images
-    weights: str | None = None  # a local file of the tower, or "random"
+    weights: str | None = None  # a local file of the tower of arms that name none, or "random"
     text_weights: str | None = None
     texts: str | None = None  # a file of sentences about the classes
     corpus: str | None = None  # a file of sentences to train on

@@ -167,8 +167,8 @@ class Training:
         tower = tower_of(self.experiment, self.arm, self.setting)
         if tower is None:
             raise ValueError(f"the toybox world has no tower like {self.arm.backbone}.")
-        backbone, needs = load_backbone(tower, weights=self.setting.weights), method_class(self.arm.method).uses_text
-        weights = self.setting.text_weights or self.setting.weights
+        backbone, needs = load_backbone(tower, weights=self.weights), method_class(self.arm.method).uses_text
+        weights = self.setting.text_weights or self.weights
         text = load_text_tower(tower, weights=weights) if needs and _has_text(tower) else None
         warm = None if self.before is None else Run.load(self.before.run_folder(seed)).method().state()
         method = create_method(
@@ -182,6 +182,12 @@ class Training:
             **self.options,
         )
         return method.to(self.setting.device)
+
+    @property
+    def weights(self) -> str | None:
+        """The file of the setting is that of the arms that name no tower of their own; random weights fit all."""
+        own = self.arm.backbone is not None and self.setting.weights != "random"
+        return None if own else self.setting.weights
 
     def _stage(self, stage: Stage, lr: float | None, epochs: int | None) -> Stage:
         recipe, setting = self.recipe, self.setting

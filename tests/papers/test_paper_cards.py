@@ -305,7 +305,7 @@ def test_markdown_has_every_number_and_names_are_no_markup() -> None:
     ).to_markdown()
     for part in (
         "# lift:T13: Sentences", "`workbench reproduce lift:T13 --seeds 2`", "2 seeds", "75 s",
-        "| &lt;b>A\\| * |", "**49.2** ± 3.8 (51.5 / 77)", "Claims: 1 reversed.", "-2.5 [-4.5, -0.5]", "+3.25 Table 13",
+        "| &lt;b>A\\| * |", "**49.2** ± 3.8 (51.5 / 77.0)", "Claims: 1 reversed.", "-2.5 [-4.5, -0.5]", "+3.2 Table 13",
         "- theirs: few 12.5", "- B: no tower", "- Crops are five.", "python 3.11",
     ):  # fmt: skip
         assert part in shown

@@ -50,13 +50,18 @@ def _table(card: ParityCard, datasets: list[str]) -> str:
 
 def _value(row: Row, datasets: list[str]) -> str:
     form = MEASURES[row.measure].form
-    printed = [f"{row.reported[data]:g}" for data in datasets if data in row.reported]
-    paper = f" ({' / '.join(printed)})" if printed else ""
+    paper = f" ({printed(row.reported, datasets)})" if row.reported else ""
     if row.measured is None:
         return f"n/a{paper}"
     if row.low is None or row.high is None:
         return f"**{row.measured:{form}}**{paper}"
     return f"**{row.measured:{form}}**{interval(row.measured, row.low, row.high, form)}{paper}"
+
+
+def printed(reported: dict[str, float], datasets: list[str]) -> str:
+    """Values of one row, those of all data sets with as many digits: "78.0 / 52.2"."""
+    digits = max(len(f"{value:g}".partition(".")[2]) for value in reported.values())
+    return " / ".join(f"{reported[data]:.{digits}f}" for data in datasets if data in reported)
 
 
 def interval(estimate: float, low: float, high: float, form: str) -> str:
@@ -80,8 +85,9 @@ def _on(measure: str, test: str) -> str:
 
 
 def _paper(claim: Verdict) -> str:
-    printed = " / ".join(f"{value:+.3g}" for value in claim.reported.values())
-    return " ".join(part for part in (printed, claim.said) if part)
+    form = MEASURES[claim.measure].form
+    differences = " / ".join(f"{value:+{form}}" for value in claim.reported.values())
+    return " ".join(part for part in (differences, claim.said) if part)
 
 
 def _ours(claim: Verdict) -> tuple[str, str, str]:
@@ -99,8 +105,7 @@ def _reported_only(card: ParityCard, datasets: list[str]) -> str:
     by_row: dict[str, list[str]] = {}
     for row in card.rows:
         if row.status == "reported only":
-            printed = " / ".join(f"{row.reported[data]:g}" for data in datasets if data in row.reported)
-            by_row.setdefault(row.arm, []).append(f"{row.measure} {printed}")
+            by_row.setdefault(row.arm, []).append(f"{row.measure} {printed(row.reported, datasets)}")
     return "\n".join(f"- {_cell(name)}: {', '.join(values)}" for name, values in by_row.items())
 
 

@@ -32,6 +32,7 @@ SHEET = {  # app -> what is chosen in it
     "loss_bench": "app = app.set('logit_adjusted', tau=1.0)",
     "prior": "app = app.set(tau=1.0, target='balanced')",
     "descriptions": "",
+    "papers": "from workbench.apps.papers import papers; app = papers('ballad:T7').show(measure='few')",
     "train": "app = wb.train(out=FOLDER / 'compare' / 'lift')",  # the run that `compare` has trained
 }
 CELL = """

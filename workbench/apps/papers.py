@@ -49,7 +49,7 @@ class Papers(App):
         self.paper = widgets.Dropdown(options=[ALL, *PAPERS], description="paper", layout=widgets.Layout(width="150px"))
         self.search = widgets.Text(placeholder="search titles, arms, methods", continuous_update=False, layout=wide)
         shortcut(self.search, "s")
-        self.entries = widgets.Select(rows=12, layout=widgets.Layout(width="100%"))
+        self.entries = widgets.Select(rows=8, layout=widgets.Layout(width="100%"))
         self.total, self.verdicts = caption(), caption()
         self.about, self.values, self.claims, self.picture, self.message = (widgets.HTML() for _ in range(5))
         self.first = widgets.Dropdown(description="card", layout=widgets.Layout(width="330px"))

@@ -25,6 +25,7 @@ import comm
 import numpy as np
 
 import workbench as wb
+from workbench.apps.papers import papers
 from workbench.apps.train_curves import Curves
 from workbench.runs import Run
 from workbench.training.standing import standing
@@ -253,6 +254,17 @@ def train_rows(root: Path) -> Iterator[Row]:
     yield "train", "curves between epochs, each second", size, timed(lambda _: curves.show(opened, standing(opened)))
 
 
+def papers_rows(root: Path) -> Iterator[Row]:
+    app = papers("ballad:T7", out=root / "papers")
+    size = f"{len(app.entries.options)} entries"
+    yield "papers", "choose an entry", size, timed(chosen(app.entries, ("hlc:T4", "lift:T21", "lpt:T16", "ballad:T7")))
+    yield "papers", "paper", size, timed(chosen(app.paper, ("lift", "all")))
+    yield "papers", "search", size, timed(chosen(app.search, ("vpt", "")))
+    app.show("ballad:T7")
+    yield "papers", "measure", size, timed(chosen(app.measure, ("few", "all")))
+    yield "papers", "verdict", size, timed(chosen(app.verdict, ("holds", "all")))
+
+
 APPS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "compare, 10,000": lambda root: compare_rows(MATRIX, root),
     "compare": lambda root: compare_rows(MANY, root),
@@ -264,6 +276,7 @@ APPS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "prior, 10,000": lambda _: prior_rows(MATRIX),
     "prior": lambda _: prior_rows(MANY),
     "descriptions": descriptions_rows,
+    "papers": papers_rows,
 }
 
 

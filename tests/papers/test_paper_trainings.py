@@ -11,9 +11,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from workbench.papers.availability import standing
 from workbench.papers.experiment import experiment
 from workbench.papers.grid import climb
-from workbench.papers.setting import Setting, shortened
+from workbench.papers.setting import Setting, shortened, tower_of
 from workbench.papers.trainings import Training, all_needed
 
 
@@ -101,6 +102,22 @@ def test_a_file_of_weights_is_for_arms_without_a_tower_of_their_own(tmp_path: Pa
     for given, own in (("clip.safetensors", None), ("random", "random"), (None, None)):
         training = Training(entry, towers[0], Setting(weights=given), tmp_path)
         assert training.weights == own and training.of(replace(towers[0], backbone=None)).weights == given
+
+
+def test_an_arm_may_have_random_towers_and_another_input_size(tmp_path: Path) -> None:
+    entry = experiment("ballad:T4")
+    made = {arm.name: Training(entry, arm, Setting(lr=0.1), tmp_path) for arm in entry.arms}
+    assert len({training.folder for training in made.values()}) == 4
+    assert made["CLIP"].folder == made["CLIP"].of(experiment("ballad:T5").arm("both")).folder, "one folder still"
+    method = made["image tower random"].build()
+    assert method.backbone.spec()["weights"] == "random" and method.text is not None
+    assert method.text["weights"] is None
+    method = made["text tower random"].build()
+    assert method.backbone.spec()["weights"] is None and method.text is not None and method.text["weights"] == "random"
+    large = experiment("hlc:T3").arm("HLC@336")
+    assert tower_of(experiment("hlc:T3"), large, Setting()) is None
+    assert "336 pixels" in standing(experiment("hlc:T3")).toybox_missing["HLC@336"]
+    assert tower_of(experiment("hlc:T3"), large, Setting(data="digits_lt")) == experiment("hlc:T3").backbone
 
 
 def test_a_setting_is_written_as_the_command_that_has_it() -> None:

@@ -13,7 +13,7 @@ from workbench.data.benchmarks import benchmark_names
 
 from .card import ParityCard
 from .experiment import Experiment
-from .setting import DATA, Setting, tower_of
+from .setting import DATA, Setting, not_here, tower_of
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,7 @@ def standing(experiment: Experiment) -> Standing:
     return Standing(
         experiment=experiment,
         toybox=tuple(name for name, tower in towers.items() if tower is not None),
-        toybox_missing={
-            arm.name: f"no tower like {arm.backbone} in the toybox world"
-            for arm in experiment.arms
-            if towers[arm.name] is None
-        },
+        toybox_missing={arm.name: not_here(arm) for arm in experiment.arms if towers[arm.name] is None},
         data_missing={name: why for name in experiment.datasets if (why := _data_missing(name))},
         tests_missing={name: why for name in experiment.test_sets if (why := _manifest_missing(name))},
         weights_missing={tag: why for tag in tags if (why := _weights_missing(tag))},

@@ -57,6 +57,9 @@ class Arm:
     options: Mapping[str, Any] = field(default_factory=dict)
     row: str | None = None  # in results.csv; None: the paper does not print this arm's numbers
     backbone: str | None = None  # a tag, where the entry compares towers
+    input_size: int | None = None  # pixels, where they are not the tower's own; the toybox world has one size only
+    weights: Literal["random"] | None = None  # of the image tower; None: pretrained
+    text_weights: Literal["random"] | None = None  # of the text tower, likewise
     recipe: str = "default"  # in the toybox world
     lr: float | None = None  # elsewhere; None: the method's own
     epochs: int | None = None  # elsewhere, likewise

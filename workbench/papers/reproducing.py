@@ -22,7 +22,7 @@ from .card import ParityCard, rows_of, verdicts_of
 from .drawing import COMPARED, OF_TRAIN, panels
 from .experiment import Experiment, experiment
 from .measures import MEASURES, Trained, fits, needs_train
-from .setting import Setting, manifest_of, test_set_of, tower_of
+from .setting import Setting, manifest_of, not_here, test_set_of, tower_of
 from .trainings import Training, all_needed
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def reproduce(
 
 def _impossible(entry: Experiment, setting: Setting) -> dict[str, str]:
     return {
-        arm.name: f"the toybox world has no tower like {arm.backbone}; run it with --data and its weights"
+        arm.name: f"{not_here(arm)}; run it with --data and its weights"
         for arm in entry.arms
         if tower_of(entry, arm, setting) is None
     }

@@ -76,6 +76,8 @@ def is_toybox(setting: Setting) -> bool:
 
 def tower_of(experiment: Experiment, arm: Arm, setting: Setting) -> str | None:
     """The tag of an arm's tower; None where the toybox world has none like it."""
+    if arm.input_size is not None and is_toybox(setting):
+        return None
     if arm.backbone is None:
         own = experiment.toybox["backbone"] if is_toybox(setting) else experiment.backbone
         return setting.backbone or str(own)
@@ -83,6 +85,12 @@ def tower_of(experiment: Experiment, arm: Arm, setting: Setting) -> str | None:
         return arm.backbone
     found: Mapping[str, str] = experiment.toybox.get("backbones", {})
     return found.get(arm.backbone)
+
+
+def not_here(arm: Arm) -> str:
+    """Why `tower_of` is None."""
+    tower = arm.backbone or f"one of {arm.input_size} pixels"
+    return f"the toybox world has no tower like {tower}"
 
 
 def test_set_of(experiment: Experiment, name: str, setting: Setting) -> str | None:

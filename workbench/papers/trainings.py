@@ -26,7 +26,9 @@ from workbench.training import fit
 
 from .experiment import Arm, Experiment, Recipe
 from .grid import climb
-from .setting import Setting, is_toybox, manifest_of, sentences, test_set_of, tower_of
+from .setting import Setting, is_toybox, manifest_of, not_here, sentences, test_set_of, tower_of
+
+OF_TOWERS = ("input_size", "weights", "text_weights")  # fields of an arm
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ class Training:
             "data_sha256": manifest.sha256,
             **{name: getattr(own, name) for name in ("weights", "text_weights", "texts", "corpus", "batch_size")},
             "planted_descriptions": self._reads_sentences and bool(self.experiment.toybox.get("descriptions")),
+            # said where they are set, so that trainings without them keep their folders
+            **{f"arm_{name}": value for name in OF_TOWERS if (value := getattr(self.arm, name)) is not None},
             "after": None if self.before is None else self.before.hash,
         }
 
@@ -166,9 +170,10 @@ class Training:
         """The untrained method, warm from what it continues."""
         tower = tower_of(self.experiment, self.arm, self.setting)
         if tower is None:
-            raise ValueError(f"the toybox world has no tower like {self.arm.backbone}.")
-        backbone, needs = load_backbone(tower, weights=self.weights), method_class(self.arm.method).uses_text
-        weights = self.setting.text_weights or self.weights
+            raise ValueError(f"{not_here(self.arm)}.")
+        own, arm, needs = self.weights, self.arm, method_class(self.arm.method).uses_text
+        backbone = load_backbone(tower, weights=arm.weights or own, input_size=arm.input_size)
+        weights = arm.text_weights or self.setting.text_weights or own
         text = load_text_tower(tower, weights=weights) if needs and _has_text(tower) else None
         warm = None if self.before is None else Run.load(self.before.run_folder(seed)).method().state()
         method = create_method(
@@ -271,6 +276,7 @@ def all_needed(trainings: list[Training]) -> list[Training]:
             add(each)
         arm = training.arm  # not by its hash, which is known once the lr of what it continues is
         what = [arm.method, dict(arm.options), arm.backbone, arm.recipe, arm.lr, arm.epochs, arm.after]
+        what += [getattr(arm, name) for name in OF_TOWERS]
         found.setdefault(json.dumps(what, sort_keys=True), training)
 
     for training in trainings:

@@ -17,7 +17,7 @@ import workbench as wb
 from workbench.papers import card
 from workbench.papers.availability import card_path, shipped_card
 from workbench.papers.card import ParityCard, Row, Verdict, rows_of, verdicts_of
-from workbench.papers.experiment import Arm, Claim, Experiment, experiment, reported_difference, sign
+from workbench.papers.experiment import Arm, Claim, Experiment, experiment, experiments, reported_difference, sign
 from workbench.papers.measures import Trained, difference_of, value_of
 from workbench.papers.setting import Setting
 from workbench.papers.trainings import Training
@@ -294,6 +294,17 @@ def test_cards_of_the_package_are_of_its_entries_as_they_are_now(path: Path) -> 
         (each.first, each.second, each.measure) for each in kept.claims
     ]
     assert set(entry.deviations) <= set(kept.deviations) and entry.title == kept.title
+
+
+def test_readme_has_the_verdicts_of_every_card() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.startswith("| [") and "/cards/" in line]
+    kept = [card for id in experiments() if (card := shipped_card(id)) is not None]
+    assert len(lines) == len(kept) == len(SHIPPED)
+    for line, card in zip(lines, kept, strict=True):
+        counts = ", ".join(f"{number} {verdict}" for verdict, number in card.verdicts().items()) or "none"
+        file = f"workbench/papers/cards/{card_path(card.id).stem}.md"
+        assert line == f"| [{card.id}]({file}) | {card.title} | {len(card.seeds)} | {counts} |"
 
 
 def test_markdown_has_every_number_and_names_are_no_markup() -> None:

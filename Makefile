@@ -40,7 +40,6 @@ reproduce: .venv/installed  ## the tables of README on the toybox world; resumab
 	$(BIN)/python -m tests.toybox_lift
 	$(BIN)/python -m tests.toybox_tables
 	$(BIN)/python -m tests.toybox_prompts
-	$(BIN)/python -m tests.toybox_ballad
 	$(BIN)/python -m tests.toybox_hlc
 
 parity: .venv/installed  ## the parity cards of the papers' tables on the toybox world; resumable, hours on two cores

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -61,6 +62,18 @@ def page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context()
     yield context.new_page()
     context.close()
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Iterator[Path]:
+    """A folder to train in, with HTML in its name; nobody trains there any more when the test has ended."""
+    from workbench.training.process import beginning, last_log, stop
+
+    folder = tmp_path / "<b>run"
+    yield folder
+    process = beginning(last_log(folder))
+    if process is not None:
+        stop(process.pid)
 
 
 @pytest.fixture

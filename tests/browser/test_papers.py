@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from browser.views import READY
-from workbench.training.process import beginning, last_log, stop
 
 pytestmark = pytest.mark.slow
 
@@ -18,16 +17,6 @@ from workbench.apps.papers import papers
 app = papers(out={out!r})
 app
 """
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Iterator[Path]:
-    """A folder that nobody trains in any more when the test has ended."""
-    folder = tmp_path / "papers"
-    yield folder
-    process = beginning(last_log(folder))
-    if process is not None:
-        stop(process.pid)
 
 
 def test_an_entry_is_found_read_and_run(notebook: Callable[..., Any], out: Path) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from browser.views import READY
-from workbench.training.process import beginning, last_log, stop
 
 pytestmark = pytest.mark.slow
 
@@ -21,16 +20,6 @@ if app.out is None:
                    "epochs": "1000", "lr": "0.01"}})
 app
 """
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Iterator[Path]:
-    """A run folder, with HTML in its name, that nobody trains any more when the test has ended."""
-    folder = tmp_path / "<b>run"
-    yield folder
-    process = beginning(last_log(folder))
-    if process is not None:
-        stop(process.pid)
 
 
 def test_a_run_outlives_the_page_and_the_kernel(notebook: Callable[..., Any], out: Path) -> None:

@@ -42,6 +42,7 @@ def _texts(app: Explore) -> Iterator[tuple[str, Callable[[int], Any]]]:
     for colour in ("confidence", "purity", "class", "predicted", "correct", "group"):
         others = ("correct", colour) if colour == "group" else ("group", colour)
         yield f"colour: {colour} and {others[0]}", chosen(app.map.colour, others[::-1])
+    yield "size: confidence and equal", chosen(app.map.size, ("confidence", "equal"))
     app.map.colour.value = "class"
     yield "class searched, coloured by class", chosen(app.filters.search, app.features.classes.names[8:16])
     app.map.colour.value = "group"

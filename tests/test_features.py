@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from workbench.data import Classes, GroupRule
-from workbench.features import Features
+from workbench.features import Features, joined, splits
 from workbench.features.container import MAX_LOGITS, keeps_logits
 
 
@@ -178,3 +178,65 @@ def test_broken_and_foreign_files_are_refused_by_name(features: Features, tmp_pa
         Features.load(path)
     with pytest.raises(FileNotFoundError, match="workbench extract"):
         Features.load(tmp_path / "missing.npz")
+
+
+@pytest.fixture
+def other(features: Features) -> Features:
+    """Of another split by the same model, four images."""
+    ids = np.array([f"train/{i}.jpg" for i in range(4)])
+    return dataclasses.replace(features[:4], ids=ids, source=features.source | {"split": "train"})
+
+
+def test_splits_are_joined_in_their_order(features: Features, other: Features, tmp_path: Path) -> None:
+    both = joined({"test": features, "train": other})
+    for name in ("vectors", "logits", "predicted", "confidence", "labels", "ids"):
+        np.testing.assert_array_equal(
+            getattr(both, name), np.concatenate([getattr(part, name) for part in (features, other)])
+        )
+    assert both.classes == features.classes and both.extras.keys() == {"prompt_index", "note", "split"}
+    assert both.extras["split"].tolist() == ["test"] * 6 + ["train"] * 4
+    assert both.source["manifest"] == features.source["manifest"] and "split" not in both.source
+    assert both.source["parts"] == {"test": features.source, "train": other.source}
+    names, of_image = splits(Features.load(both.save(tmp_path / "both.npz"))[::-1])
+    assert names == ("train", "test") and of_image.tolist() == [0] * 4 + [1] * 6
+    assert splits(features)[0] == () and splits(features)[1].tolist() == [0] * 6
+
+
+def test_only_what_all_parts_have_is_joined(features: Features, other: Features) -> None:
+    less = dataclasses.replace(
+        other, logits=None, predicted=None, confidence=None,
+        extras={"prompt_index": np.zeros((4, 3), int), "note": np.array(list("abcd")), "mine": np.zeros(4)},
+    )  # fmt: skip
+    both = joined({"test": features, "train": less})
+    assert both.logits is both.predicted is both.confidence is None
+    assert both.extras.keys() == {"note", "split"} and both.extras["note"].tolist()[-2:] == ["c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ids": np.array(["train/0.jpg", "test/ü 1.jpg", "b", "c"])}, "ü 1.jpg' stands in 'test' and in 'train'"),
+        ({"vectors": np.zeros((4, 5), np.float32)}, "'train' has vectors of width 5, 'test' of 4"),
+        ({"classes": Classes(("x", "b", "c"), np.array([200, 50, 3]), GroupRule(many_from=150))}, "their names differ"),
+        (
+            {"classes": Classes(("striped red star", "b", "c"), np.array([200, 51, 3]))},
+            "'train' has 3 classes, 'test' 3, and their counts and rule differ",
+        ),
+        ({"source": {"layer": "backbone"}}, "'train' comes from layer 'backbone', 'test' from 'head'"),
+        ({"source": {"method": "lift"}}, "'train' comes from method 'lift', 'test' from 'lpt'"),
+    ],
+)
+def test_what_is_not_of_one_model_is_not_joined(
+    features: Features, other: Features, change: dict[str, Any], message: str
+) -> None:
+    test = dataclasses.replace(features, source={"layer": "head", "method": "lpt"})
+    with pytest.raises(ValueError, match=message):
+        joined({"test": test, "train": dataclasses.replace(other, **change)})
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"), [({}, "no features were given"), ({"": 1}, "'' is no name"), ({"test": 1}, "'test' is a int")]
+)
+def test_joining_asks_for_features_by_name(parts: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        joined(parts)

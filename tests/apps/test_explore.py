@@ -232,3 +232,25 @@ def test_a_name_of_html_stays_text(shown: Explore) -> None:
     for part in (shown.chip.text, shown.strip.scores, shown.message, shown.map.quality, shown.map.legend):
         assert "<img" not in part.value
     assert "&lt;img" in shown.map.legend.value and "&lt;img" in shown.strip.scores.value
+
+
+def test_points_are_as_large_as_the_model_is_sure(shown: Explore, make_features: Make) -> None:
+    widget = shown.map.scatter.widget
+    equal = widget.size
+    shown.map.size.value = "confidence"
+    np.testing.assert_allclose(widget.points[:, 3], shown.features.confidence[shown.map.rows], atol=1e-6)
+    assert widget.size_by == "valueB" and widget.size[0] < equal < widget.size[-1]
+    assert shown.code.code == "explore(features).show(size='confidence')"
+    assert again(shown).map.size.value == "confidence"
+    shown.map.colour.value = "class"
+    shown.show(map="lda")
+    shown.work.wait()
+    widget = shown.map.scatter.widget
+    np.testing.assert_allclose(widget.points[:, 3], shown.features.confidence[shown.map.rows], atol=1e-6)
+    shown.show(size="equal")
+    assert set(widget.size) == {equal} and "size" not in shown.code.code
+    shown.show(map="pca")
+    shown.work.wait()
+    assert shown.map.scatter.widget.size == equal and shown.map.scatter.widget.size_by is None
+    with pytest.raises(ValueError, match="'confidence' is not offered; choose one of equal"):
+        explore(make_features(decisions=False)).show(size="confidence")

@@ -10,6 +10,7 @@ import pytest
 
 import workbench as wb
 from workbench.apps.explore import explore
+from workbench.diagnostics.thumbnails import thumbnail
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +83,36 @@ def test_methods_and_features_without_prompts_say_so(pool: dict[str, Any]) -> No
     other.strip.wait()
     assert "Images of linear_probe pick no prompts" in other.strip.prompts.value
     assert "prompts look" not in other.strip.maps.value and other.strip.maps.value.count("<img") == 4
+
+
+def test_images_of_several_splits_are_shown_from_their_data_sets(pool: dict[str, Any]) -> None:
+    features = {"test": pool["features"], "train": pool["bank"]}
+    images = {"test": pool["images"], "train": pool["bank_images"]}
+    app = explore(features, images, pool["method"], pool["bank"], pool["bank_images"])
+    app.work.wait()
+    test, train = 3, len(pool["features"]) + 7
+    app.select(rows=f"{test},{train}").show(sort="as they come")
+    app.grid.reading.wait()
+    pictures = [app.map.pictures.one(row) for row in (test, train)]
+    for picture, (name, row) in zip(pictures, (("test", 3), ("train", 7)), strict=True):
+        np.testing.assert_array_equal(picture, thumbnail(images[name].image(row)))
+    app.look(str(pool["bank"].ids[7]))
+    app.strip.wait()
+    assert app.strip.maps.value.count("<img") > 3 and app.strip.near.value.count("<img") == 6
+    assert app.strip.near.value.find(str(pool["bank"].ids[7])) == -1, "an image is no neighbour of itself"
+
+    some = explore(features, {"test": images["test"]}, pool["method"])
+    some.work.wait()
+    some.select(rows=f"{test},{train}").show(sort="as they come")
+    some.grid.reading.wait()
+    assert ["missing" in cell for cell in some.grid.tiles.cells] == [False, True] and some.grid.tiles.sheet
+    hint = "The features of &#x27;train&#x27; come without images. Pass images={&#x27;train&#x27;: LongTailDataset("
+    assert hint in some.grid.message.value
+    some.look(str(pool["bank"].ids[7]))
+    assert hint in some.strip.maps.value and "split: train" in some.strip.scores.value
+    assert some.map.pictures.url(train) == "" != some.map.pictures.url(test)
+    some.look(str(pool["features"].ids[3]))
+    some.strip.wait()
+    assert some.strip.maps.value.count("<img") > 3
+    bare = explore(features)
+    assert "Pass images={&#x27;test&#x27;: LongTailDataset(" in bare.strip.maps.value

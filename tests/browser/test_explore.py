@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from browser.gestures import (
+    ask_plot,
     lasso,
     latency,
     plot_canvas,
     positions_on_screen,
     selected_on_screen,
+    wait_for_plot,
     wait_for_selected,
 )
 from browser.views import Notebook
@@ -159,3 +161,26 @@ def test_a_filter_is_seen_soon_and_a_bad_one_is_explained(app: Notebook) -> None
     field.fill("")
     field.press("Enter")
     app.wait_in_kernel("len(app.selection)", 0)
+
+
+def test_a_split_is_chosen_and_points_grow_with_confidence(notebook) -> None:  # type: ignore[no-untyped-def]
+    several = """
+train = wb.LongTailDataset(manifest, "train", per_class=3)
+parts = {"test": features, "train": wb.extract(method, train)}
+app = explore(parts, {"test": images, "train": train}, method)
+app.work.wait()
+"""
+    app = notebook([CELLS[0] + several, "app"])
+    page, canvas = app.page, plot_canvas(app.page)
+    number = app.evaluate_in_kernel("len(parts['train'])")
+    assert number == app.evaluate_in_kernel("len(train)") > 60
+    page.locator(".wb-explore select:has(option:text-is('any split'))").select_option(label="train")
+    page.locator(".wb-explore .wb-chip", has_text=f"{number} images · split == 'train'").wait_for()
+    points = app.evaluate_in_kernel("(app.features.extras['split'][app.map.rows] == 'train').nonzero()[0]")
+    assert len(points) == number
+    wait_for_selected(canvas, points)
+    for size, kinds in (("confidence", 64), ("equal", 1)):
+        page.locator(".wb-explore select:has(option:text-is('equal'))").select_option(label=size)
+        wait_for_plot(canvas, "new Set([plot.get('pointSize')].flat()).size === argument", kinds)
+    assert ask_plot(canvas, "plot.get('sizeBy')") == "valueW"
+    assert app.errors == [] and app.last_error() is None

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from html import escape
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 import numpy as np
 
-from workbench.diagnostics.base import GROUP_COLOURS, ROWS
 from workbench.diagnostics.neighbours import neighbour_purity
-from workbench.features import Features
-from workbench.metrics import group_interval
+from workbench.features import Features, joined
 
-from .chart import said
 from .chip import Chip
+from .explore_accuracy import accuracies
 from .explore_filters import Filters
 from .explore_grid import Grid
 from .explore_map import Map
 from .pictures import Bank, Pictures
 from .selection import Selection, rows_of
 from .strip import Strip
-from .style import App, CodeLine, app, bar, broken, row, state
+from .style import App, CodeLine, app, bar, broken, row
 from .work import Work
 
 if TYPE_CHECKING:
@@ -37,10 +34,11 @@ class Explore(App):
     """See `explore`."""
 
     def __init__(
-        self, features: Features, images: LongTailDataset | None, method: Method | None, bank: Features | None,
+        self, features: Features | Mapping[str, Features],
+        images: LongTailDataset | Mapping[str, LongTailDataset] | None, method: Method | None, bank: Features | None,
         bank_images: LongTailDataset | None,
     ) -> None:  # fmt: skip
-        self.features = features
+        self.features = features = joined(features) if isinstance(features, Mapping) else features
         self.selection = Selection(features)
         self.neighbours = min(NEIGHBOURS, len(features) - 1)
         self._given = _call(images=images, method=method, bank=bank, bank_images=bank_images)
@@ -57,12 +55,13 @@ class Explore(App):
         )  # fmt: skip
         self.strip = Strip(features, pictures, method, None if bank is None else Bank(bank, bank_images))
         self.grid = Grid(self.selection, pictures, self.chip, self._chosen)
-        self.accuracy = widgets.HTML(_accuracies(features))
+        self.accuracy = widgets.HTML(accuracies(features))
         self.map.view.children = (*self.map.view.children, self.accuracy)
-        top = bar(self.map.method, self.map.colour, *self.filters.controls, self.work.view, self.measuring.view)
+        drawn = (self.map.method, self.map.colour, self.map.size)
+        top = bar(*drawn, *self.filters.controls, self.work.view, self.measuring.view)
         views = row(widgets.VBox([self.map.view, self.strip.facts]), widgets.VBox([self.grid.view, self.strip.view]))
         super().__init__([app("explore", top, self.message, views, self.code)])
-        for control in (self.map.method, self.map.colour, self.grid.sort):
+        for control in (*drawn, self.grid.sort):
             control.observe(lambda _: self._write_code(), "value")
         self.map.colour.observe(lambda _: self._colour(), "value")
         self.selection.observe(self._follow)
@@ -74,7 +73,8 @@ class Explore(App):
         """Select images; what the code line writes.
 
         Args:
-            expression: over the columns of `features.to_frame()` and `purity`: "group == 'few' and not correct".
+            expression: over the columns of `features.to_frame()` and `purity`: "group == 'few' and not correct"; also
+                `split`, where there are several.
             ids: of images.
             rows: positions in the features, as text: "0-7,12".
 
@@ -97,9 +97,12 @@ class Explore(App):
         self.selection.keep()
         return self
 
-    def show(self, *, map: str | None = None, colour: str | None = None, sort: str | None = None) -> Explore:
-        """Another map ("lda", "pca", "tsne", "umap"), colour of its points, or order of the tiles."""
-        for control, value in ((self.map.method, map), (self.map.colour, colour), (self.grid.sort, sort)):
+    def show(
+        self, *, map: str | None = None, colour: str | None = None, size: str | None = None, sort: str | None = None
+    ) -> Explore:
+        """Another map ("lda", "pca", "tsne", "umap"), colour or size of its points, or order of the tiles."""
+        controls = (self.map.method, self.map.colour, self.map.size, self.grid.sort)
+        for control, value in zip(controls, (map, colour, size, sort), strict=True):
             if value is not None:
                 offered = [option[1] if isinstance(option, tuple) else option for option in control.options]
                 if value not in offered:
@@ -189,7 +192,10 @@ class Explore(App):
         self.grid.show()
 
     def _write_code(self) -> None:
-        usual = (("map", self.map.method, "pca"), ("colour", self.map.colour, "group"), ("sort", self.grid.sort, None))
+        usual = (
+            ("map", self.map.method, "pca"), ("colour", self.map.colour, "group"), ("size", self.map.size, "equal"),
+            ("sort", self.grid.sort, None),
+        )  # fmt: skip
         shown = [
             f"{name}={control.value!r}"
             for name, control, value in usual
@@ -201,17 +207,20 @@ class Explore(App):
 
 
 def explore(
-    features: Features, images: LongTailDataset | None = None, method: Method | None = None,
-    bank: Features | None = None, bank_images: LongTailDataset | None = None,
+    features: Features | Mapping[str, Features], images: LongTailDataset | Mapping[str, LongTailDataset] | None = None,
+    method: Method | None = None, bank: Features | None = None, bank_images: LongTailDataset | None = None,
 ) -> Explore:  # fmt: skip
     """The linked lab: a map of the features, the images selected on it, and one of them through the model.
 
     Args:
-        features: of one split.
-        images: the data set that they were extracted from, for pictures.
+        features: of one split, or of several by one model: {"test": test, "train": train}, on one map.
+        images: the data set that they were extracted from, for pictures; of several splits by the same names.
         method: the trained method, for what it looks at.
         bank: features of the training images by the same method, among which an image's nearest are shown.
         bank_images: the data set that those were extracted from.
+
+    Raises:
+        ValueError: splits that are not of one model and the same classes, or images of a split without features.
     """
     return Explore(features, images, method, bank, bank_images)
 
@@ -229,18 +238,3 @@ def _call(**given: Any) -> str:
 
 def _asks_for_purity(expression: str) -> bool:
     return re.search(r"\bpurity\b", re.sub(r"'[^']*'|\"[^\"]*\"", "", expression)) is not None
-
-
-def _accuracies(features: Features) -> str:
-    """One line: accuracy of each group with its interval."""
-    if features.predicted is None:
-        return state("These features hold no decisions, so nothing here is right or wrong.", kind="missing")
-    groups = np.asarray(features.classes.groups)
-    parts = []
-    for group in ROWS:
-        over = group_interval(features.predicted, features.labels, groups, group)
-        colour = GROUP_COLOURS.get(group, "inherit")
-        parts.append(
-            f'<span style="white-space:nowrap"><span style="color:{colour}">{group}</span> {said(over)}</span>'
-        )
-    return f"{' &ensp; '.join(parts)}<br><span class='wb-caption'>groups: {escape(str(features.classes.rule))}</span>"

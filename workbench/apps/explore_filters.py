@@ -7,7 +7,8 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from workbench.features import Features
+from workbench.diagnostics.base import plain
+from workbench.features import Features, splits
 
 from .style import GROUP_SIGNS, MARKS, shortcut
 
@@ -24,6 +25,11 @@ class Filters:
     def __init__(self, features: Features, asked: Callable[[str], None], *, purity_of: int) -> None:
         self._names = set(features.classes.names)
         self._asked, self._quiet = asked, False
+        several = splits(features)[0]
+        self.split = widgets.Dropdown(
+            options=[("any split", ""), *((plain(name, 24), name) for name in several)],
+            layout=widgets.Layout(width="100px"),
+        )  # fmt: skip
         self.search = widgets.Combobox(
             options=sorted(self._names), placeholder="search class", ensure_option=False,
             layout=widgets.Layout(width="150px"),
@@ -41,6 +47,8 @@ class Filters:
         shortcut(self.text, "f")
         shortcut(self.search, "s")
         self.controls = (self.search, *self.groups.values(), self.decision, self.confidence, self.purity, self.text)
+        if len(several) > 1:
+            self.controls = (self.split, *self.controls)
         for control in self.controls:
             control.observe(self._changed, "value")
 
@@ -48,6 +56,8 @@ class Filters:
     def expression(self) -> str:
         """All that the controls ask for."""
         parts = []
+        if split := self.split.value:
+            parts.append(f"split == {split!r}")
         if name := self.search.value:
             parts.append(f"name == {name!r}" if name in self._names else f"name.str.contains({name!r}, regex=False)")
         groups = [group for group, box in self.groups.items() if box.value]
@@ -69,7 +79,7 @@ class Filters:
         try:
             for box in self.groups.values():
                 box.value = False
-            self.search.value, self.decision.value, self.text.value = "", "", ""
+            self.split.value = self.search.value = self.decision.value = self.text.value = ""
             self.confidence.value = self.purity.value = (0.0, 1.0)
         finally:
             self._quiet = False

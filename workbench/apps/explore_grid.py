@@ -14,7 +14,7 @@ from .chip import Chip
 from .pictured_tiles import PicturedTiles
 from .pictures import Pictures
 from .selection import Selection
-from .style import MARKS, Tiles, bar, caption, card
+from .style import MARKS, Tiles, bar, caption, card, state
 
 SORTS = ("least confident", "most confident", "as they come")
 SHOWN = 60  # tiles at a time
@@ -67,26 +67,37 @@ class Grid:
         for button, usable in ((self.back, self.page > 0), (self.on, self.page < pages - 1)):
             button.layout.display, button.disabled = "" if several else "none", not usable
         self.tiles.empty = NONE if self.selection.why else HINT
-        self.message.value = ""
+        self.message.value = self._lacking()
         self.pictured.show(self.pictures, self.rows, self._cells)
         self._chosen(-1)
+
+    def _lacking(self) -> str:
+        """HTML: how to get pictures that some of the tiles lack; where all lack them, the view of one image says it."""
+        if self.pictures.images is None:
+            return ""
+        hints = dict.fromkeys(filter(None, map(self.pictures.lacking, self.rows.tolist())))
+        return "".join(state(hint, kind="missing") for hint in hints)
 
     def _tell(self, html: str) -> None:
         self.message.value = html
 
     def _cells(self) -> list[dict[str, str]]:
         features, names, groups = self.features, self.features.classes.names, self.features.classes.groups
-        cells = []
+        split = self.selection.frame.get("split")
+        cells: list[dict[str, str]] = []
         for r in self.rows.tolist():
             label = int(features.labels[r])
             name, group = names[label], groups[label]
-            title, text = f"{features.ids[r]}: {name} ({group})", plain(name, 12)
+            of = group if split is None else f"{group}, {split.iloc[r]}"
+            title, text = f"{features.ids[r]}: {name} ({of})", plain(name, 12)
             if features.predicted is not None and features.confidence is not None:
                 predicted = names[features.predicted[r]]
                 right = bool(features.predicted[r] == label)
                 title += f"; predicted {predicted}, confidence {features.confidence[r]:.2f}"
                 text = f"{MARKS[right]} {plain(predicted, 8)}"
             cells.append({"title": title, "caption": text, "colour": GROUP_COLOURS[group]})
+            if self.pictures.images is not None and self.pictures.lacking(r):
+                cells[-1]["missing"] = "no image"
         return cells
 
     def _activated(self, change: dict[str, Any]) -> None:

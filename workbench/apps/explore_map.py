@@ -14,7 +14,7 @@ import pandas as pd
 
 from workbench.diagnostics.base import GROUP_COLOURS, GROUP_ORDER, METHOD_COLOURS, MUTED, SEQUENTIAL, plain
 from workbench.diagnostics.projection import Projection, project
-from workbench.features import Features
+from workbench.features import Features, splits
 
 from .pictures import Pictures
 from .selection import Selection
@@ -24,19 +24,21 @@ from .work import Work
 MAPS = {"LDA": "lda", "PCA": "pca", "t-SNE": "tsne", "UMAP": "umap"}
 COLOURS = ("group", "correct", "confidence", "purity", "class", "predicted", "prompt")
 OF_DECISIONS = ("correct", "confidence", "predicted")
+SIZES = ("equal", "confidence")
 HEIGHT = 360  # CSS pixels; a card at 1000 pixels is as wide, so that no point is outside
 DRAWN = 50_000  # points of PCA; the other maps take fewer
 KINDS = ("class", "predicted", "prompt")  # colours of many kinds, of which
 FEW = len(METHOD_COLOURS)  # have one of their own
 REST = "all others"
-STEPS = 64  # of a scale of colours; each is checked and sent
+STEPS = 64  # of a scale of colours or sizes; each is checked and sent
 COLUMNS = ("colour", "colour again")  # of the table
 
 
 class Map:
     """Follows the selection and sets it; `view` is the card, `rows` are the images on it.
 
-    `method` and `colour` choose what is drawn. `purity` is (N,) once it is known: whoever sets it calls `recolour`.
+    `method`, `colour` and `size` choose what is drawn. `purity` is (N,) once it is known: whoever sets it calls
+    `recolour`.
     """
 
     def __init__(self, selection: Selection, pictures: Pictures) -> None:
@@ -59,17 +61,23 @@ class Map:
         )
         lacking = set() if self.features.predicted is not None else set(OF_DECISIONS)
         lacking |= set() if "prompt_index" in self.features.extras else {"prompt"}
+        self._splits, self._split_of = splits(self.features)
         self.colour = widgets.Dropdown(
-            options=[name for name in COLOURS if name not in lacking], description="colour",
-            layout=widgets.Layout(width="165px"),
+            options=[*(name for name in COLOURS if name not in lacking), *["split"] * (len(self._splits) > 1)],
+            description="colour", layout=widgets.Layout(width="165px"),
         )  # fmt: skip
-        for control in (self.method, self.colour):
-            control.style.description_width = "45px"
+        self.size = widgets.Dropdown(
+            options=SIZES[: 1 if "confidence" in lacking else None], disabled="confidence" in lacking,
+            description="size", tooltip="of the points", layout=widgets.Layout(width="150px"),
+        )  # fmt: skip
+        for control in (self.method, self.colour, self.size):
+            control.style.description_width = "30px" if control is self.size else "45px"
         self.plot = widgets.VBox([widgets.HTML(state("The map is being made.", kind="loading"))])
         self.plot.layout.min_height = f"{HEIGHT}px"
         self.legend, self.quality, self.missing = widgets.HTML(), caption(), caption()
         self.view = card("Map", self.legend, self.plot, self.quality, self.missing)
         self.method.observe(lambda _: self.redraw(), "value")
+        self.size.observe(lambda _: self.resize(), "value")
 
     def redraw(self) -> None:
         """Draw the map that was chosen, as soon as it is there."""
@@ -114,12 +122,29 @@ class Map:
             elif how == "correct":
                 wrong = (~features.correct[self.rows]).astype(np.int64)
                 self._paint_kinds(wrong, [f"{MARKS[True]} right", f"{MARKS[False]} wrong"], list(METHOD_COLOURS[:2]))
+            elif how == "split":
+                colours = [METHOD_COLOURS[i] if i < FEW else MUTED for i in range(len(self._splits))]
+                self._paint_kinds(self._split_of[self.rows], list(self._splits), colours)
             else:
                 self._shades = kinds = self._kinds()
                 of_row, names = self._kind_of(how, self.rows)
                 code = {name: number for number, name in enumerate(kinds)}
                 codes = np.array([code.get(name, len(kinds)) for name in names])[of_row]
                 self._paint_kinds(codes, [*kinds, REST], [*METHOD_COLOURS[: len(kinds)], MUTED])
+
+    def resize(self) -> None:
+        """Draw the points as large as was chosen: all alike, or the surer the larger."""
+        with self._showing:
+            if self.scatter is None:
+                return
+            # equal ones are a scale of one size: jupyter-scatter's page stumbles where a scale is taken away
+            low, high = (0.5, 1.6) if self.size.value == "confidence" else (1.0, 1.0)
+            sizes = self._usual_size() * np.linspace(low, high, STEPS)
+            self.scatter.size(by="sure", map=sizes.tolist(), norm=(0, 1))
+
+    def _usual_size(self) -> int:
+        """Pixels: the fewer points, the larger."""
+        return int(np.clip(200 / len(self.rows) ** 0.5, 2, 8))
 
     def _paint_kinds(self, codes: np.ndarray, names: list[str], colours: list[str]) -> None:
         """codes: (n,) of each point among the names."""
@@ -156,11 +181,13 @@ class Map:
             self._table, told = self._told(projection.coordinates[shown])
             old, self._shades, self._drawn, self._hovered = self.scatter, (), None, 0
             self.scatter = jscatter.Scatter(data=self._table, x="x", y="y", height=HEIGHT)
-            self.scatter.size(default=float(np.clip(200 / len(self.rows) ** 0.5, 2, 8)))
+            self.scatter.size(default=self._usual_size())
             self.scatter.axes(False).background("white").tooltip(enable=True, properties=told)
             if self.pictures.images is not None:
                 self.scatter.tooltip(preview="picture", preview_type="image", preview_image_height=96)
             self.recolour()
+            if self.size.value != "equal":
+                self.resize()
             self.scatter.widget.observe(self._lassoed, "selection")
             self.scatter.widget.observe(self._hovering, "hovering")
             self.plot.children = (self.scatter.show(),)
@@ -174,9 +201,13 @@ class Map:
         frame = self.selection.frame.iloc[rows][["name", "group"]].reset_index(drop=True)
         frame["x"], frame["y"], frame["picture"] = coordinates[:, 0], coordinates[:, 1], ""
         told = ["name", "group"]
+        if len(self._splits) > 1:
+            frame["split"] = self.selection.frame["split"].to_numpy()[rows]
+            told.append("split")
         if features.predicted is not None:
             assert features.confidence is not None
             frame["predicted"] = self.selection.frame["predicted"].to_numpy()[rows]
+            frame["sure"] = features.confidence[rows]  # a number, for sizes
             frame["confidence"] = np.char.mod("%.2f", features.confidence[rows]).astype(object)
             told += ["predicted", "confidence"]
         return frame, told

@@ -55,10 +55,7 @@ class Strip:
         self.scores.value = self.prompts.value = self.near.value = ""
         self.facts.layout.display = "none"
         if self.pictures.images is None:
-            self.maps.value = state(
-                "These features come without images. Pass images=LongTailDataset(manifest, split, root) to see them.",
-                kind="missing",
-            )
+            self.maps.value = state(self.pictures.lacking(0), kind="missing")
         else:
             self.maps.value = state("Choose an image above: click, or arrow keys.")
 
@@ -80,7 +77,9 @@ class Strip:
         else:
             self.near.value = state("Looking for neighbours.", kind="loading")
             self.looking.start("neighbours", lambda _: self._neighbours(row), self._near, self._near)
-        if self.pictures.images is None:
+        if lacking := self.pictures.lacking(row):
+            self.work.cancel()
+            self.maps.value = state(lacking, kind="missing")
             return
         if row in self._seen:
             self.work.cancel()
@@ -104,8 +103,7 @@ class Strip:
     # -- what the model looks at ---------------------------------------------------------------------------------------
 
     def _look(self, row: int, step: Callable[[int, int], None]) -> str:
-        images, features = self.pictures.images, self.features
-        assert images is not None
+        images, features = self.pictures.dataset(row), self.features
         place = self.pictures.place(row)
         name = features.classes.names[features.labels[row]]
         whole = np.asarray(images.image(place))

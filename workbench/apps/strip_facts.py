@@ -25,6 +25,8 @@ def class_scores(features: Features, row: int) -> str:
     """The most probable classes as bars, the true one marked."""
     names, label = features.classes.names, int(features.labels[row])
     head = f"<b>{escape(str(features.ids[row]))}</b><br>true class: {escape(names[label])}"
+    if "split" in features.extras:
+        head += f"<br>split: {escape(str(features.extras['split'][row]))}"
     if features.logits is None:
         return f"{head}{state('These features hold no scores.', kind='missing')}"
     probability = softmax(features.logits[row].astype(np.float64))

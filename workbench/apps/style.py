@@ -214,7 +214,8 @@ class CodeLine(anywidget.AnyWidget):
 class Tiles(anywidget.AnyWidget):
     """Small pictures in a grid; click or arrow keys choose one.
 
-    `cells` are {"title": shown on hover and read aloud, "caption": text below, "colour": of the mark}.
+    `cells` are {"title": shown on hover and read aloud, "caption": text below, "colour": of the mark}; one
+    with words under "missing" has these in place of a picture.
     """
 
     _esm = SCRIPTS / "tiles.js"

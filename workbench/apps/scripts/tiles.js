@@ -43,15 +43,16 @@ function render({ model, el }) {
       box.setAttribute("aria-label", cell.title);
       box.title = cell.title;
       box.style.cssText = `width:${size}px;cursor:pointer`;
-      if (cell.waiting) { // its picture is being read
+      if (cell.waiting || cell.missing) { // its picture is being read, or there is none
         const blank = document.createElement("div");
-        blank.className = "wb-state wb-loading";
-        blank.style.cssText = `width:${size}px;height:${size + 3}px;padding:0;box-sizing:border-box`;
+        blank.className = `wb-state wb-${cell.missing ? "missing" : "loading"}`;
+        blank.textContent = cell.missing ?? "";
+        blank.style.cssText = `width:${size}px;height:${size}px;padding:0;box-sizing:border-box`;
         box.append(blank);
       } else if (url) {
         const photo = document.createElement("div");
         photo.style.cssText = `width:${size}px;height:${size}px;background-size:${size}px ${size * cells.length}px;` +
-          `background-position:0 -${size * place}px;border-bottom:3px solid ${cell.colour}`;
+          `background-position:0 -${size * place}px;border-bottom:3px solid ${cell.colour};box-sizing:border-box`;
         photo.style.backgroundImage = `url(${url})`;
         box.append(photo);
       }

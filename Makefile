@@ -37,7 +37,6 @@ lab: .venv/installed  ## JupyterLab on the notebooks
 
 reproduce: .venv/installed  ## the tables of README on the toybox world; resumable, hours on two cores
 	$(BIN)/python -m tests.toybox_calibration
-	$(BIN)/python -m tests.toybox_lift
 	$(BIN)/python -m tests.toybox_tables
 	$(BIN)/python -m tests.toybox_prompts
 	$(BIN)/python -m tests.toybox_hlc

@@ -164,7 +164,9 @@ def test_figures_are_legible(example: Example) -> None:
             assert not any(a.overlaps(b) for a, b in pairwise(boxes)), "tick labels overlap"
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(
+    "suffix", [pytest.param(each, marks=[pytest.mark.slow] * (each != ".png")) for each in SUFFIXES]
+)
 def test_saving_twice_gives_the_same_bytes_and_the_table_beside(example: Example, tmp_path: Path, suffix: str) -> None:
     for view in example.result.views:
         first = example.saved(view, suffix)

@@ -20,7 +20,7 @@ from workbench.data.benchmarks import benchmark_names
 from workbench.data.preprocessing import views_of
 from workbench.methods import Method, method_class
 from workbench.papers import Reproduction, trainings
-from workbench.papers.drawing import DRAWINGS
+from workbench.papers.drawing import DRAWINGS, panels
 from workbench.papers.experiment import PAPERS, Arm, Experiment, experiments, reported_difference, reported_rows
 from workbench.papers.measures import MEASURES, Trained
 from workbench.papers.setting import DATA, Setting, manifest_of, tower_of
@@ -276,9 +276,10 @@ def test_an_entry_is_drawn_from_its_arms(id: str, small_runs: dict[str, wb.Run])
     }
     if not arms:
         pytest.skip("no arm has a tower in the toybox world")
-    found = Reproduction(entry, None, arms)  # type: ignore[arg-type]
+    results = panels(entry.draw, arms, entry.draw_options)
+    found = Reproduction(entry, None, arms, results)  # type: ignore[arg-type]
     assert {name.partition(",")[0] for name in found.results} == set(entry.draw)
-    assert all(len(result.to_frame()) for result in found.results.values())
+    assert all(len(result.to_frame()) and str(result) for result in found.results.values())
     assert len(found.plot()) == len(found.figures)
     if "convergence" in entry.draw:
         assert "convergence, mean_class" in [name for name, _, _ in found.figures]

@@ -231,6 +231,30 @@ def test_a_quantity_that_cannot_be_measured_loses_its_arm_only(
 
 
 @pytest.mark.slow
+def test_a_figure_that_cannot_be_drawn_loses_neither_card_nor_silence(
+    reproduced: Reproduced,
+    out: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole = reproduced(PHASES).card
+    assert list(whole.panels) == ["projection"] and f"```\n{whole.panels['projection']}\n```" in whole.to_markdown()
+
+    def failing(*_: Any) -> None:
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(reproducing, "panels", failing)
+    found = wb.reproduce(PHASES, out=out, jobs=1, log=None, card=tmp_path / "card.json", **TINY)
+    assert not found.results and found.card.deviations[-1] == "Not drawn: RuntimeError: no ink"
+    assert found.card.rows == whole.rows and ParityCard.load(tmp_path / "card.json").rows
+    words = found.card.command.removeprefix("workbench ").split()
+    assert main([*words, "--out", str(out), "--jobs", "1", "--card", str(tmp_path / "again.json")]) == 1
+    told = capsys.readouterr()
+    assert "its figure cannot be drawn: RuntimeError: no ink" in told.out and whole.title in told.out
+
+
+@pytest.mark.slow
 def test_time_of_training_counts_what_an_arm_continues_once(reproduced: Reproduced, out: Path) -> None:
     made = reproduced(PHASES)
     runs = {arm.training.folder: arm.seconds for arm in made.arms.values()}

@@ -221,16 +221,21 @@ class Papers(App):
         if self._busy or self.entry is None:
             return
         self.figure.layout.display = "" if len(self.figure.options) > 1 else "none"
-        if self.figure.value is None:
+        if self.figure.value is None and self.card is not None and self.card.panels:
+            told = "".join(
+                f"<div>{escape(name)}</div><pre>{escape(text)}</pre>" for name, text in self.card.panels.items()
+            )
+            self.picture.value = told
+        elif self.figure.value is None:
             self.picture.value = state(
                 f"No figure of {self.entry.id} below {self.out} yet. Start it, or draw it in a notebook: "
                 f'wb.reproduce("{self.entry.id}").plot().',
                 kind="missing",
             )
-            return
-        data = base64.b64encode(Path(self.figure.value).read_bytes()).decode()
-        alt = escape(f"{self.entry.id}: {self.figure.label}")
-        self.picture.value = f'<img src="data:image/png;base64,{data}" alt="{alt}" style="background:white">'
+        else:
+            data = base64.b64encode(Path(self.figure.value).read_bytes()).decode()
+            alt = escape(f"{self.entry.id}: {self.figure.label}")
+            self.picture.value = f'<img src="data:image/png;base64,{data}" alt="{alt}" style="background:white">'
 
     def _finished(self, id: str) -> None:
         """A reproduction has ended: its card and its figures are there now."""

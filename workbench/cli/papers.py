@@ -145,6 +145,9 @@ def reproduce(arguments: argparse.Namespace) -> int:
         print(f"== {id}", flush=True)
         try:
             made = run(id, out=arguments.out, jobs=arguments.jobs, card=arguments.card, **given)
+            if made.not_drawn:
+                failed[id] = f"its figure cannot be drawn: {made.not_drawn}"
+                print(f"{id}: {failed[id]}", flush=True)
             for name, result, view in made.figures:
                 file = re.sub(r"[^\w.]+", "-", f"{id}-{name}")
                 result.save(Path(arguments.out) / "figures" / f"{file}.png", view=view, overwrite=True)

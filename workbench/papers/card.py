@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +82,7 @@ class ParityCard:
         float  # of all arms and what they continue, all seeds, one after the other; lr searches are not in
     )
     versions: dict[str, str]
+    panels: dict[str, str] = field(default_factory=dict)  # of a figure: what is drawn -> its numbers in words
 
     def verdicts(self) -> dict[str, int]:
         """Verdict -> number of claims."""

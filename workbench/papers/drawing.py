@@ -161,6 +161,7 @@ EACH = (
     "class_similarity", "intra_class", "knn", "prompt_matching", "separability", "weight_norms", "cost_table",
     "grad_cam",
 )  # fmt: skip
+IN_TABLE = ("groups", "sweep", "cost", "cost_table")  # draw the numbers of the table
 OF_TRAIN = ("knn", "intra_class", "train_test_gap")  # what looks at training images too
 COMPARED = {"convergence": ("mean_class", "few", "loss")}  # views of several arms, where the first view shows one arm
 

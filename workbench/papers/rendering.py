@@ -24,6 +24,7 @@ def card_markdown(card: ParityCard) -> str:
     ]
     if card.claims:
         parts.append(_claims(card))
+    parts += [f"{_cell(name)}:\n\n```\n{text.replace('```', '')}\n```" for name, text in card.panels.items()]
     if reported := _reported_only(card, datasets):
         parts.append(f"Reported only:\n\n{reported}")
     if card.not_run:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import platform
-import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from functools import cached_property
-from multiprocessing.connection import wait
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.versions import versions
 
 from .card import ParityCard, rows_of, verdicts_of
-from .drawing import COMPARED, OF_TRAIN, panels
+from .drawing import COMPARED, IN_TABLE, OF_TRAIN, panels
 from .experiment import Experiment, experiment
 from .measures import MEASURES, Trained, fits, needs_train
+from .pool import pool
 from .setting import Setting, manifest_of, not_here, test_set_of, tower_of
 from .trainings import Training, all_needed
 
@@ -36,11 +30,8 @@ class Reproduction:
     experiment: Experiment
     card: ParityCard
     arms: dict[str, Trained]
-
-    @cached_property
-    def results(self) -> dict[str, Result]:
-        """The panels of the figure or table."""
-        return panels(self.experiment.draw, self.arms, self.experiment.draw_options)
+    results: dict[str, Result]  # the panels of the figure or table
+    not_drawn: str = ""  # why there are no panels
 
     @property
     def figures(self) -> list[tuple[str, Result, str | None]]:
@@ -96,7 +87,7 @@ def reproduce(
     seeds = tuple(range(place.seeds))
     not_run = _impossible(entry, place)
     trainings = {arm.name: Training(entry, arm, place, out) for arm in entry.arms if arm.name not in not_run}
-    with _pool(jobs or (1 if place.device != "cpu" else os.cpu_count() or 1)) as run:
+    with pool(jobs or (1 if place.device != "cpu" else os.cpu_count() or 1)) as run:
         not_run |= _train(entry, trainings, seeds, run, log or (lambda _: None))
     arms = {name: Trained(each, seeds) for name, each in trainings.items() if name not in not_run}
     for name, why in _unmeasurable(entry, arms).items():
@@ -106,8 +97,19 @@ def reproduce(
         reasons = "; ".join(f"{name}: {why}" for name, why in not_run.items())
         raise ValueError(f"no arm of {id} could be run. {reasons}")
     made = _card(entry, place, arms, seeds, not_run)
+    results, why = _drawn(entry, arms)
+    said = {name: str(each) for name, each in results.items() if name.split(", ")[0] not in IN_TABLE}
+    made = replace(made, panels=said, deviations=(*made.deviations, *([f"Not drawn: {why}"] if why else [])))
     made.save(card or out / "cards" / f"{id.replace(':', '-')}.{made.data}.json")
-    return Reproduction(entry, made, arms)
+    return Reproduction(entry, made, arms, results, why)
+
+
+def _drawn(entry: Experiment, arms: dict[str, Trained]) -> tuple[dict[str, Result], str]:
+    """The panels, or why they cannot be had: a card is worth having without them."""
+    try:
+        return panels(entry.draw, arms, entry.draw_options), ""
+    except Exception as error:
+        return {}, f"{type(error).__name__}: {error}"
 
 
 def _impossible(entry: Experiment, setting: Setting) -> dict[str, str]:
@@ -199,66 +201,6 @@ def _extract(training: Training, seed: int, split: str, data: str | None) -> str
     features = training.extract(seed, split, data)
     score = "" if features.predicted is None else f" {100 * features.correct.mean():.1f} %"
     return f"{training.arm.name}, seed {seed}: {data or split}{score}"
-
-
-@contextmanager
-def _pool(jobs: int) -> Iterator[Callable[..., dict[int, str]]]:
-    """A function that runs tasks and gives the reasons of those that failed, by their place."""
-
-    def here(function: Callable[..., str], tasks: list[tuple[Any, ...]], log: Callable[[str], None]) -> dict[int, str]:
-        failed: dict[int, str] = {}
-        for key, task in enumerate(tasks):
-            line, why = _guarded(function, task)
-            failed |= {key: why} if why else {}
-            log(f"{key + 1}/{len(tasks)} {line or why}")
-        return failed
-
-    if jobs == 1:
-        yield here
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_work) as pool:
-
-        def there(function: Callable[..., str], tasks: list[tuple[Any, ...]], log: Any) -> dict[int, str]:
-            began = time.perf_counter()
-            failed: dict[int, str] = {}
-            waiting = {pool.submit(_guarded, function, task): key for key, task in enumerate(tasks)}
-            for done, future in enumerate(as_completed(waiting), start=1):
-                line, why = future.result()
-                failed |= {waiting[future]: why} if why else {}
-                left = (time.perf_counter() - began) / done * (len(tasks) - done)
-                log(f"{done}/{len(tasks)} {line or why}" + (f"; about {left / 60:.0f} min left" if left > 90 else ""))
-            return failed
-
-        try:
-            yield there
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _begin_work() -> None:
-    """One thread, and no work for a process that was killed: a run that is trained on cannot be continued elsewhere."""
-    import torch
-
-    torch.set_num_threads(1)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _guarded(function: Callable[..., str], task: tuple[Any, ...]) -> tuple[str, str]:
-    """(what was done, ""), or ("", why it failed): one arm does not lose the others."""
-    try:
-        return function(*task), ""
-    except Exception as error:
-        what = ", ".join(str(each.arm.name if isinstance(each, Training) else each) for each in task)
-        return "", f"{what}: {type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
 
 
 def _card(

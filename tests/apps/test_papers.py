@@ -82,7 +82,7 @@ def test_entries_are_found_by_paper_and_by_words() -> None:
 def test_an_entry_says_what_it_is_what_is_missing_and_what_differs() -> None:
     app = papers("ballad:T7")
     said = text(app.about.value)
-    assert "4 arms, 4 of them run in the toybox world" in said and "imagenet-lt, places-lt" in said
+    assert "4 arms, 4 of them in the toybox world" in said and "imagenet-lt, places-lt" in said
     assert "workbench data import FOLDER --as imagenet_lt" in said and "Known deviations (" in said
     with pytest.raises(ValueError, match="ballad"):
         papers("ballad:T99")

@@ -36,7 +36,7 @@ def made_how(made: ParityCard) -> str:
 def about(found: Standing) -> str:
     """HTML: what an entry is, what it needs, and what is known to differ."""
     entry = found.experiment
-    arms = f"{len(entry.arms)} arms, {len(found.toybox)} of them run in the toybox world"
+    arms = f"{len(entry.arms)} arm{'s' * (len(entry.arms) > 1)}, {len(found.toybox)} of them in the toybox world"
     only = f"; {len(entry.reported_only)} rows are reported only" if entry.reported_only else ""
     parts = [
         f"<b>{escape(entry.id)}</b> {escape(entry.title)}",

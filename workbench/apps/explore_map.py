@@ -180,7 +180,8 @@ class Map:
             self.quality.value = escape(projection.caption()).replace("\n", "<br>")
             self._table, told = self._told(projection.coordinates[shown])
             old, self._shades, self._drawn, self._hovered = self.scatter, (), None, 0
-            self.scatter = jscatter.Scatter(data=self._table, x="x", y="y", height=HEIGHT)
+            ends = {f"{axis}_scale": _around(self._table[axis]) for axis in ("x", "y")}
+            self.scatter = jscatter.Scatter(data=self._table, x="x", y="y", height=HEIGHT, **ends)
             self.scatter.size(default=self._usual_size())
             self.scatter.axes(False).background("white").tooltip(enable=True, properties=told)
             if self.pictures.images is not None:
@@ -271,6 +272,13 @@ def shades(number: int) -> list[str]:
     from matplotlib.colors import to_hex
 
     return [to_hex(colormaps[SEQUENTIAL](share)) for share in np.linspace(0, 1, number)]
+
+
+def _around(values: pd.Series) -> tuple[float, float]:
+    """The ends of an axis, with room for the points at its border: they are as large as 5 % of it."""
+    low, high = float(values.min()), float(values.max())
+    margin = 0.05 * (high - low) or 1.0
+    return low - margin, high + margin
 
 
 def scale(what: str) -> str:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 # Entries whose cards come with the package; three seeds, or one.
-CARDS_OF_3 := lift:T5 lift:T6 lpt:T8 lt-dpt:T4 hlc:T4 ballad:T7
+CARDS_OF_3 := lift:T5 lift:T6 lpt:T1 lpt:T8 lt-dpt:T4 hlc:T4 ballad:T7
 CARDS_OF_1 := lift:T7 lift:T15 lift:T16 lift:F4 lift:F9 lpt:T2 lpt:T18 hlc:T6 ballad:T8
 
 .PHONY: demo test check bench lab stress reproduce parity reproduce-smoke real real-text real-tuners real-prompts real-hlc

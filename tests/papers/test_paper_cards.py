@@ -268,6 +268,9 @@ def test_a_card_comes_back_from_its_file_and_only_from_one(tmp_path: Path) -> No
     assert ParityCard.load(path) == kept
     assert path.with_suffix(".md").read_text() == kept.to_markdown() + "\n"
     assert len(kept.to_frame()) == 2 and kept.to_frame()["paper places-lt"].tolist()[0] == 51.5
+    row = Row("A", "ours", "all", {}, 44.16999999999, 40.0, 50.0)
+    path = made(claims=(Verdict("A", "B", "all", {"x": 44.17 - 37.52}, "", card.HOLDS),), rows=(row,)).save(path)
+    assert path.with_suffix(".md").read_text() == ParityCard.load(path).to_markdown() + "\n", "6.6499999 is 6.65"
     path.write_text(json.dumps({"format": 0}))
     with pytest.raises(ValueError, match="not a parity card of this version"):
         ParityCard.load(path)

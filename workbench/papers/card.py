@@ -127,7 +127,8 @@ class ParityCard:
         path.parent.mkdir(parents=True, exist_ok=True)
         record = {"format": FORMAT, **asdict(self)}
         path.write_text(json.dumps(_plain(record), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        path.with_suffix(".md").write_text(self.to_markdown() + "\n", encoding="utf-8")
+        kept = self.load(path)  # with the digits that the JSON has: both must round to the same
+        path.with_suffix(".md").write_text(kept.to_markdown() + "\n", encoding="utf-8")
         return path
 
     @classmethod

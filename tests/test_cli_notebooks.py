@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -361,7 +362,10 @@ def test_a_dashboard_serves_its_page_to_its_own_user_and_ends_cleanly(here: Path
     environment = os.environ | {"TMPDIR": str(here / "tmp"), "IPYTHONDIR": str(here / "ipython")}
     words = [sys.executable, "-m", "workbench", "dashboard", "explore", "--features", "mine.npz", "--no-open"]
     fetch = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment}
+    # a shell that runs the tests in the background has Ctrl-C ignored, and what it starts inherits that
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(words, **pipes, preexec_fn=heard) as process:
         try:
             assert process.stdout is not None and process.stderr is not None
             line = process.stdout.readline().decode()
@@ -374,7 +378,10 @@ def test_a_dashboard_serves_its_page_to_its_own_user_and_ends_cleanly(here: Path
             assert "application/vnd.jupyter.widget-view+json" in text and "Explore(children=" in text
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(100)
+            try:
+                process.wait(100)
+            finally:
+                process.kill()  # else leaving the block would wait for ever
     assert process.returncode == 0
     with pytest.raises(urllib.error.URLError):
         fetch(address, timeout=10)

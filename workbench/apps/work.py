@@ -77,8 +77,9 @@ class Work:
                 except Exception as caught:
                     failed(broken(caught))
 
-        self._thread = threading.Thread(target=run)
-        self._thread.start()
+        with self._lock:  # a thread is seen once it runs: one that does not yet cannot be waited for
+            self._thread = threading.Thread(target=run)
+            self._thread.start()
 
     def cancel(self) -> None:
         with self._lock:
@@ -87,5 +88,7 @@ class Work:
 
     def wait(self, seconds: float = 60) -> None:
         """Until the running task is done; for scripts and tests."""
-        if self._thread is not None:
-            self._thread.join(seconds)
+        with self._lock:
+            thread = self._thread
+        if thread is not None:
+            thread.join(seconds)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 from html import escape
 from pathlib import Path
 
@@ -12,9 +11,11 @@ import ipywidgets as widgets
 from workbench.papers import Experiment, ParityCard, experiment, experiments
 from workbench.papers.availability import Standing, shipped_card, standing
 from workbench.papers.experiment import PAPERS
+from workbench.papers.rendering import counted
+from workbench.papers.reproducing import figure_name
 
 from .papers_launch import Launch
-from .papers_tables import claims, counted, values
+from .papers_tables import claims, values
 from .papers_words import about, made_how, searched, summary
 from .style import App, CodeLine, app, bar, broken, caption, card, guarded, row, shortcut, state
 
@@ -203,13 +204,13 @@ class Papers(App):
                 f"No card of {self.entry.id} yet. Press start: when it has run, its claims are judged."
             )
         else:
-            self.verdicts.value = escape(counted(made) or "no claims")
+            self.verdicts.value = escape(counted(made.verdicts()) or "no claims")
             self.claims.value = claims(made, "" if self.verdict.value == ALL else self.verdict.value)
         self._write_code()
 
     def _list_figures(self) -> None:
         assert self.entry is not None
-        start = re.sub(r"[^\w.]+", "-", f"{self.entry.id}-")  # as `workbench reproduce` names them
+        start = figure_name(self.entry.id, "")
         files = sorted((self.out / "figures").glob(f"{start}*.png"))
         self._busy = True
         self.figure.options = [(file.stem.removeprefix(start), str(file)) for file in files]

@@ -9,7 +9,7 @@ from workbench.diagnostics.base import GROUP_COLOURS, METHOD_COLOURS
 from workbench.papers import Experiment, ParityCard
 from workbench.papers.card import HOLDS, REVERSED, UNDECIDED, Row, Verdict
 from workbench.papers.measures import MEASURES
-from workbench.papers.rendering import interval
+from workbench.papers.rendering import differences, interval, ours
 
 from .chart import axis
 from .style import THEME_INK, state
@@ -71,22 +71,13 @@ def claims(card: ParityCard, verdict: str = "") -> str:
         f"<th>ours [95 %]</th><th>could have shown</th><th{LEFT}>verdict</th></tr>"
     ]
     for each in chosen:
-        form = MEASURES[each.measure].form
-        ours = "" if each.difference is None else f"{each.difference:+{form}}"
-        if each.low is not None and each.high is not None:
-            ours += f" [{each.low:+{form}}, {each.high:+{form}}]"
-        shown = "" if each.could_have_shown is None else f"{each.could_have_shown:{form}}"
+        found, shown = ours(each)
         lines.append(
             f"<tr><td>{escape(each.first)} &minus; {escape(each.second)}</td><td{LEFT}>{_on(each)}</td>"
-            f"<td>{_said(each)}</td><td>{_difference(each, scale)}</td><td>{ours}</td><td>{shown}</td>"
-            f"<td{LEFT}>{_verdict(each.verdict)}</td></tr>"
+            f"<td>{escape(differences(each) or each.said)}</td><td>{_difference(each, scale)}</td><td>{found}</td>"
+            f"<td>{shown}</td><td{LEFT}>{_verdict(each.verdict)}</td></tr>"
         )
     return f"<table>{''.join(lines)}</table>"
-
-
-def counted(card: ParityCard) -> str:
-    """ "3 holds, 9 undecided": of how many claims which verdict."""
-    return ", ".join(f"{number} {verdict}" for verdict, number in card.verdicts().items())
 
 
 def _printed(entry: Experiment, measure: str, test: str) -> dict[str, dict[str, float]]:
@@ -199,9 +190,3 @@ def _on(claim: Verdict) -> str:
     colour = GROUP_COLOURS.get(claim.measure, "inherit")
     where = escape(f" on {claim.test}" if claim.test else "")
     return f'<span style="color:{colour}">{escape(claim.measure)}</span>{where}'
-
-
-def _said(claim: Verdict) -> str:
-    """What the paper has: its difference on each data set, or where it says it in words."""
-    numbers = " / ".join(f"{value:+{MEASURES[claim.measure].form}}" for value in claim.reported.values())
-    return escape(numbers or claim.said)

@@ -7,6 +7,7 @@ from typing import Any
 
 from workbench.papers import Experiment, ParityCard
 from workbench.papers.availability import Standing
+from workbench.papers.rendering import counted
 
 
 def searched(entry: Experiment) -> str:
@@ -21,7 +22,7 @@ def summary(cards: list[ParityCard]) -> str:
     for each in cards:
         for verdict, number in each.verdicts().items():
             found[verdict] = found.get(verdict, 0) + number
-    said = ", ".join(f"{number} {verdict}" for verdict, number in found.items())
+    said = counted(found)
     return f"{len(cards)} with a card in the package" + (f" ({said})" if said else "")
 
 

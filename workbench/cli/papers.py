@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +75,7 @@ def _shape() -> dict[str, Any]:
 def show(arguments: argparse.Namespace) -> int:
     from workbench.papers import experiments
     from workbench.papers.availability import standing
+    from workbench.papers.rendering import counted
 
     what = arguments.what
     if what is not None and ":" in what:
@@ -92,7 +92,7 @@ def show(arguments: argparse.Namespace) -> int:
         missing |= {f"weights {tag}": why for tag, why in found.weights_missing.items()}
         where = f"toybox {len(found.toybox)}/{len(entry.arms)} arms"
         where += ", paper's own data" if found.real else ""
-        card = f"; card: {_counted(found.card.verdicts())}" if found.card else ""
+        card = f"; card: {counted(found.card.verdicts())}" if found.card else ""
         print(f"{entry.id:11} {entry.title[:64]:64} {where}, {len(entry.reported_only)} rows reported only{card}")
     if missing:
         print("\nmissing here:")
@@ -131,6 +131,8 @@ def _print_entry(found: Standing) -> None:
 def reproduce(arguments: argparse.Namespace) -> int:
     from workbench.papers import Setting
     from workbench.papers import reproduce as run
+    from workbench.papers.rendering import counted
+    from workbench.papers.reproducing import figure_name
     from workbench.papers.setting import shortened
 
     setting = Setting(**{each.name: getattr(arguments, each.name) for each in fields(Setting)})
@@ -149,8 +151,8 @@ def reproduce(arguments: argparse.Namespace) -> int:
                 failed[id] = f"its figure cannot be drawn: {made.not_drawn}"
                 print(f"{id}: {failed[id]}", flush=True)
             for name, result, view in made.figures:
-                file = re.sub(r"[^\w.]+", "-", f"{id}-{name}")
-                result.save(Path(arguments.out) / "figures" / f"{file}.png", view=view, overwrite=True)
+                file = f"{figure_name(id, name)}.png"
+                result.save(Path(arguments.out) / "figures" / file, view=view, overwrite=True)
         except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
             if len(ids) == 1:
                 raise
@@ -161,7 +163,7 @@ def reproduce(arguments: argparse.Namespace) -> int:
             print(f"\n{made.card.to_markdown()}")
         else:
             left = f", not run: {', '.join(made.card.not_run)}" if made.card.not_run else ""
-            print(f"{id}: {len(made.arms)} arms{left}; {_counted(made.card.verdicts()) or 'no claims'}", flush=True)
+            print(f"{id}: {len(made.arms)} arms{left}; {counted(made.card.verdicts()) or 'no claims'}", flush=True)
     if failed:
         raise RuntimeError(f"{len(failed)} of {len(ids)} entries failed: {', '.join(failed)}.")
     return 0
@@ -184,7 +186,3 @@ def _ids(given: list[str], setting: Setting) -> list[str]:
             else:
                 print(f"{id}: left out, the toybox world has no tower like that of its arms", flush=True)
     return list(dict.fromkeys(found))
-
-
-def _counted(verdicts: dict[str, int]) -> str:
-    return ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())

@@ -72,13 +72,30 @@ def interval(estimate: float, low: float, high: float, form: str) -> str:
 
 
 def _claims(card: ParityCard) -> str:
-    counted = ", ".join(f"{number} {verdict}" for verdict, number in card.verdicts().items())
     head = ("first minus second", "on", "paper", "ours [95 %, classes paired]", "could have shown", "verdict")
-    lines = [f"Claims: {counted}.", "", _line(*head), _line("---", "---", "---:", "---:", "---:", "---")]
+    lines = [
+        f"Claims: {counted(card.verdicts())}.",
+        "",
+        _line(*head),
+        _line("---", "---", "---:", "---:", "---:", "---"),
+    ]
     for claim in card.claims:
         pair = f"{_cell(claim.first)} minus {_cell(claim.second)}"
-        lines.append(_line(pair, _on(claim.measure, claim.test), _paper(claim), *_ours(claim)))
+        lines.append(
+            _line(
+                pair,
+                _on(claim.measure, claim.test),
+                _paper(claim),
+                *ours(claim),
+                f"**{claim.verdict}**" if claim.difference is not None else claim.verdict,
+            )
+        )
     return "\n".join(lines)
+
+
+def counted(verdicts: dict[str, int]) -> str:
+    """ "3 holds, 9 undecided": of how many claims which verdict."""
+    return ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())
 
 
 def _on(measure: str, test: str) -> str:
@@ -86,20 +103,25 @@ def _on(measure: str, test: str) -> str:
 
 
 def _paper(claim: Verdict) -> str:
+    return " ".join(part for part in (differences(claim), claim.said) if part)
+
+
+def differences(claim: Verdict) -> str:
+    """What the paper has, of each data set: "+8.0 / +4.6"."""
     form = MEASURES[claim.measure].form
-    differences = " / ".join(f"{value:+{form}}" for value in claim.reported.values())
-    return " ".join(part for part in (differences, claim.said) if part)
+    return " / ".join(f"{value:+{form}}" for value in claim.reported.values())
 
 
-def _ours(claim: Verdict) -> tuple[str, str, str]:
+def ours(claim: Verdict) -> tuple[str, str]:
+    """The measured difference with its interval, and what could have shown; "" where an arm was not run."""
     form = MEASURES[claim.measure].form
     if claim.difference is None:
-        return "", "", claim.verdict
+        return "", ""
     found = f"{claim.difference:+{form}}"
     if claim.low is not None and claim.high is not None:
         found += f" [{claim.low:+{form}}, {claim.high:+{form}}]"
     shown = "" if claim.could_have_shown is None else f"{claim.could_have_shown:{form}}"
-    return found, shown, f"**{claim.verdict}**"
+    return found, shown
 
 
 def _reported_only(card: ParityCard, datasets: list[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -102,6 +103,11 @@ def reproduce(
     made = replace(made, panels=said, deviations=(*made.deviations, *([f"Not drawn: {why}"] if why else [])))
     made.save(card or out / "cards" / f"{id.replace(':', '-')}.{made.data}.json")
     return Reproduction(entry, made, arms, results, why)
+
+
+def figure_name(id: str, panel: str) -> str:
+    """The name without an ending of the file that a panel is saved in; those of an entry begin with that of ""."""
+    return re.sub(r"[^\w.]+", "-", f"{id}-{panel}")
 
 
 def _drawn(entry: Experiment, arms: dict[str, Trained]) -> tuple[dict[str, Result], str]:

@@ -114,7 +114,7 @@ def test_a_card_is_laid_beside_the_paper() -> None:
 def test_claims_have_their_verdicts_and_are_filtered_by_them() -> None:
     saved()
     app = papers("lift:T6").show(card="lift-T6.somewhere.json")
-    assert app.verdicts.value == "1 reversed, 1 holds, 1 an arm was not run"
+    assert app.verdicts.value == "1 holds, 1 reversed, 1 an arm was not run"
     row = line(app.claims.value, "AdaptFormer minus full all")
     assert "+3.9" in row and "-38.8 [-45.0, -30.0] 9.5" in row and row.endswith("✗ reversed")
     assert line(app.claims.value, "AdaptFormer minus zero-shot few").endswith("✓ holds")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from html import escape
 from typing import Any
 
@@ -18,10 +19,9 @@ def searched(entry: Experiment) -> str:
 
 def summary(cards: list[ParityCard]) -> str:
     """How many cards there are, and their verdicts."""
-    found: dict[str, int] = {}
+    found: Counter[str] = Counter()
     for each in cards:
-        for verdict, number in each.verdicts().items():
-            found[verdict] = found.get(verdict, 0) + number
+        found.update(each.verdicts())
     said = counted(found)
     return f"{len(cards)} with a card in the package" + (f" ({said})" if said else "")
 

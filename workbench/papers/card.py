@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,11 +86,10 @@ class ParityCard:
     panels: dict[str, str] = field(default_factory=dict)  # of a figure: what is drawn -> its numbers in words
 
     def verdicts(self) -> dict[str, int]:
-        """Verdict -> number of claims."""
-        found: dict[str, int] = {}
-        for claim in self.claims:
-            found[claim.verdict] = found.get(claim.verdict, 0) + 1
-        return found
+        """Verdict -> number of claims; those that were decided come first."""
+        found = Counter(claim.verdict for claim in self.claims)
+        decided = [verdict for verdict in (HOLDS, REVERSED, UNDECIDED) if verdict in found]
+        return {verdict: found[verdict] for verdict in dict.fromkeys([*decided, *found])}
 
     def to_frame(self) -> pd.DataFrame:
         """One row per arm and measure; what the paper reports has a column per data set."""

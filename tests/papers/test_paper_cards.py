@@ -19,6 +19,7 @@ from workbench.papers.availability import card_path, shipped_card
 from workbench.papers.card import ParityCard, Row, Verdict, rows_of, verdicts_of
 from workbench.papers.experiment import Arm, Claim, Experiment, experiment, experiments, reported_difference, sign
 from workbench.papers.measures import Trained, difference_of, value_of
+from workbench.papers.rendering import differences
 from workbench.papers.setting import Setting
 from workbench.papers.trainings import Training
 
@@ -145,6 +146,11 @@ def test_numbers_of_another_test_set_are_laid_beside_what_is_measured_on_it() ->
     assert verdicts == {"imagenet_sketch": card.HOLDS, "objectnet": card.NOT_TESTED}
     shown = made(rows=rows_of(e, arms), claims=verdicts_of(e, arms)).to_markdown()
     assert "all on imagenet_sketch" in shown and "its test set is not here" in shown
+
+
+def test_a_small_difference_of_the_paper_is_not_rounded_away() -> None:
+    claim = Verdict("a", "b", "few", {"one": 0.03, "another": 1.3, "a third": 0.0}, "", "holds")
+    assert differences(claim) == "+0.03 / +1.3 / +0.0"
 
 
 @pytest.mark.parametrize(("values", "expected"), [

@@ -107,9 +107,10 @@ def _paper(claim: Verdict) -> str:
 
 
 def differences(claim: Verdict) -> str:
-    """What the paper has, of each data set: "+8.0 / +4.6"."""
+    """What the paper has, of each data set: "+8.0 / +4.6"; a difference that would be rounded away as "+0.03"."""
     form = MEASURES[claim.measure].form
-    return " / ".join(f"{value:+{form}}" for value in claim.reported.values())
+    found = [(value, f"{value:+{form}}") for value in claim.reported.values()]
+    return " / ".join(f"{value:+.1g}" if abs(value) > 1e-6 and float(text) == 0 else text for value, text in found)
 
 
 def ours(claim: Verdict) -> tuple[str, str]:

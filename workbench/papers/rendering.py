@@ -60,8 +60,8 @@ def _value(row: Row, datasets: list[str]) -> str:
 
 
 def printed(reported: dict[str, float], datasets: list[str]) -> str:
-    """Values of one row, those of all data sets with as many digits: "78.0 / 52.2"."""
-    digits = max(len(f"{value:g}".partition(".")[2]) for value in reported.values())
+    """Values of one row, those of all data sets with as many digits, one at least: "78.0 / 52.2"."""
+    digits = max(1, *(len(f"{value:g}".partition(".")[2]) for value in reported.values()))
     return " / ".join(f"{reported[data]:.{digits}f}" for data in datasets if data in reported)
 
 

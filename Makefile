@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 # Entries whose cards come with the package; three seeds, or one.
-CARDS_OF_3 := lift:T5 lift:T6 lpt:T1 lpt:T8 lt-dpt:T4 hlc:T4 ballad:T7
+CARDS_OF_3 := lift:T5 lift:T6 lpt:T1 lpt:T8 lt-dpt:T4 hlc:T4 hlc:F6 ballad:T7
 CARDS_OF_1 := lift:T7 lift:T15 lift:T16 lift:F4 lift:F9 lpt:T2 lpt:T18 hlc:T6 ballad:T8
 
-.PHONY: demo test check bench lab stress reproduce parity reproduce-smoke real real-text real-tuners real-prompts real-hlc
+.PHONY: demo test check bench lab stress reproduce reproduce-smoke real real-text real-tuners real-prompts real-hlc
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -35,13 +35,8 @@ stress: .venv/installed  ## 20 kills at random steps
 lab: .venv/installed  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
 
-reproduce: .venv/installed  ## the tables of README on the toybox world; resumable, hours on two cores
+reproduce: .venv/installed  ## the parity cards of the papers' tables on the toybox world; resumable, hours on two cores
 	$(BIN)/python -m tests.toybox_calibration
-	$(BIN)/python -m tests.toybox_tables
-	$(BIN)/python -m tests.toybox_prompts
-	$(BIN)/python -m tests.toybox_hlc
-
-parity: .venv/installed  ## the parity cards of the papers' tables on the toybox world; resumable, hours on two cores
 	$(BIN)/workbench reproduce $(CARDS_OF_3)
 	$(BIN)/workbench reproduce $(CARDS_OF_1) --seeds 1
 

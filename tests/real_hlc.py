@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,9 +42,8 @@ from tests.real_text import (
     tested_classes,
     without_mean_direction,
 )
-from tests.toybox_hlc import reclassified
 from workbench.backbones.weights import file_sha256
-from workbench.methods import Method
+from workbench.methods import Encoded, Method
 from workbench.runs import read_tensors
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -86,6 +86,21 @@ def build(classes: wb.Classes, text: StoredSentences, projection: Tensor, seed: 
         "hlc", align(load_tower(), projection), classes, text=text, texts=text.texts, corpus=text.texts, seed=seed,
         visual="none", descriptions=len(PROMPTS), corpus_templates=None, templates="descriptions",
     )  # fmt: skip
+
+
+def reclassified(method: Method, features: wb.Features, options: dict[str, Any]) -> wb.Features:
+    """The same features, classified with other options of testing."""
+    kept, method.config = method.config, replace(method.config, **options)
+    with torch.inference_mode():
+        output = method.eval().classify(Encoded(torch.from_numpy(np.array(features.vectors))))
+    method.config = kept
+    return replace(
+        features,
+        logits=output.logits.numpy().astype(np.float16),
+        predicted=output.logits.argmax(1).numpy(),
+        confidence=output.logits.softmax(1).amax(1).numpy(),
+        extras={},
+    )
 
 
 def main() -> None:

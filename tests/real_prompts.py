@@ -13,7 +13,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.real_tuners import Comparison, compare
-from tests.toybox_prompts import GRID
+
+# From below GNM-PT's 0.005 * 32 / 128 over LPT's 0.02 * 32 / 256 to above VPT's 5 * 32 / 256, whose grid goes on to 50.
+GRID = (0.00004, 0.00016, 0.000625, 0.0025, 0.01, 0.04, 0.16, 0.64, 2.56)
 
 PROMPTS = Comparison(
     what="method",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import fields
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -93,7 +94,9 @@ def show(arguments: argparse.Namespace) -> int:
         where = f"toybox {len(found.toybox)}/{len(entry.arms)} arms"
         where += ", paper's own data" if found.real else ""
         card = f"; card: {counted(found.card.verdicts())}" if found.card else ""
-        print(f"{entry.id:11} {entry.title[:64]:64} {where}, {len(entry.reported_only)} rows reported only{card}")
+        rest = len(entry.reported_only)
+        where += f", {rest} row{'s' if rest > 1 else ''} reported only" if rest else ""
+        print(f"{entry.id:11} {shorten(entry.title, 64, placeholder=' ...'):64} {where}{card}")
     if missing:
         print("\nmissing here:")
         for name, why in missing.items():

@@ -21,6 +21,7 @@ def draw_bars(report: GroupReport, ax: Axes, **artist_kw: Any) -> None:
     """A bar per arm and group with its interval and number; points are seeds."""
     arms = report.arms
     width = 0.72 / len(arms)
+    upright = len(arms) > 2 - is_narrow(ax)  # numbers that are read from the side, for which there is no room otherwise
     for number, arm in enumerate(arms):
         for place, group in enumerate(ROWS):
             over, colour = arm.over_classes[group], GROUP_COLOURS.get(group, MUTED)
@@ -39,7 +40,7 @@ def draw_bars(report: GroupReport, ax: Axes, **artist_kw: Any) -> None:
             ax.annotate(
                 *(f"{100 * over.estimate:.1f}", (x, top), (0, 2)),
                 textcoords="offset points", ha="center", va="bottom", fontsize="small",
-                rotation=90 if len(arms) > 2 - is_narrow(ax) else 0,
+                rotation=90 if upright else 0,
             )  # fmt: skip
     ticks = []
     for place, group in enumerate(ROWS):
@@ -50,7 +51,7 @@ def draw_bars(report: GroupReport, ax: Axes, **artist_kw: Any) -> None:
             ax.text(place, 2, what, ha="center", va="bottom", color=MUTED, fontsize="small")
     ax.set_xticks(range(len(ROWS)), ticks)
     ax.set_xlim(-0.6, len(ROWS) - 0.4)
-    ax.set_ylim(0, 110)
+    ax.set_ylim(0, 118 if upright else 110)  # the number above an interval that ends at 100 stays below the rule
     ax.set_yticks(range(0, 101, 20))
     ax.set_ylabel(f"accuracy (%), {report.level:.0%} interval\nover classes")
     _write_rule(report, ax)

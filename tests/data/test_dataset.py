@@ -68,6 +68,7 @@ def test_randomness_depends_on_seed_epoch_and_index_alone(digits):
     assert not torch.equal(other[3][0], first[3])
 
 
+@pytest.mark.slow
 def test_worker_processes_draw_the_same_and_follow_the_epoch(digits):
     subset = torch.utils.data.Subset(digits, range(8))
     loader = torch.utils.data.DataLoader(  # spawned, so that everything has to be sent there, on every platform

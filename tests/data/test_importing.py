@@ -270,6 +270,7 @@ def test_a_check_lists_what_became_unusable(folders, tmp_path):
         check_dataset(Manifest.load("digits_lt"), folders)
 
 
+@pytest.mark.slow
 def test_the_real_tiny_imagenet_lt_imports_whole(shared, tmp_path):
     source = shared / "data" / "tiny_imagenet_lt100" / "manifest.csv"
     report = import_dataset(source, "tiny_imagenet_lt100", splits={"val": "test"}, out=tmp_path)

@@ -103,6 +103,11 @@ def test_a_claim_has_a_direction(id: str) -> None:
             assert reported_difference(entry, claim.first, claim.second, measure)
 
 
+@each_entry
+def test_an_entry_says_how_the_recipe_of_the_toybox_differs(id: str) -> None:
+    assert any(line.startswith("Toybox: ") for line in experiments()[id].deviations)
+
+
 @each_paper
 def test_a_recipe_has_one_way_to_its_lr(paper: str) -> None:
     entries = experiments(paper).values()

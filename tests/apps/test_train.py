@@ -277,7 +277,7 @@ def test_times_are_spelled_for_people() -> None:
 @pytest.mark.slow
 def test_a_run_is_started_stopped_and_resumed_in_a_process_of_its_own(tmp_path: Path) -> None:
     shown = train("linear_probe", "digits_lt", out="here/run")
-    shown.form.fill(TOWER | {"epochs": "60", "lr": "0.01"})
+    shown.form.fill(TOWER | {"epochs": "300", "lr": "0.01"})
     shown.form.start.click()
     until(lambda: shown.standing is not None and shown.standing.done >= 2)
     again = train(out="here/run")  # the kernel was restarted
@@ -287,8 +287,8 @@ def test_a_run_is_started_stopped_and_resumed_in_a_process_of_its_own(tmp_path: 
         each.wait(60)
         assert "stopped; resume" in each.head.value
     stopped = again.standing.done
-    assert 2 <= stopped < 60
+    assert 2 <= stopped < 300
     again.resumer.click()
     again.wait(120)
     assert "finished" in again.head.value and again.progress.value == 1
-    assert len(wb.Run.load("here/run").metrics) == 60
+    assert len(wb.Run.load("here/run").metrics) == 300

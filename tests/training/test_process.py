@@ -64,3 +64,12 @@ def test_a_process_is_seen_while_it_runs_and_not_as_a_zombie(has_psutil: bool, m
 
 def test_another_program_with_the_same_process_id_is_no_training() -> None:
     assert beginning(Log(command="workbench fit", pid=os.getpid(), since=0.0, text="")) is None
+
+
+@pytest.mark.parametrize("command", [(), ("",)])
+def test_a_process_that_has_no_command_line_yet_is_the_training(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = process.Process(pid=os.getpid(), command=command, resident_bytes=0)
+    monkeypatch.setattr(process, "look_at", lambda pid: new)
+    assert beginning(Log(command="workbench fit", pid=os.getpid(), since=0.0, text="")) is new

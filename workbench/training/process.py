@@ -129,11 +129,16 @@ def _look_in_proc(pid: int) -> Process | None:
 
 
 def beginning(log: Log | None) -> Process | None:
-    """The training that a log tells of, while its process runs; the process id may be another program's by now."""
+    """The training that a log tells of, while its process runs; the process id may be another program's by now.
+
+    In the moment when a new process becomes its program it has no command line yet; on a busy machine that lasts.
+    """
     if log is None or log.pid is None:
         return None
     process = look_at(log.pid)
-    return process if process is not None and set(log.command.split()[:2]) <= set(process.command) else None
+    if process is None or (any(process.command) and not set(log.command.split()[:2]) <= set(process.command)):
+        return None
+    return process
 
 
 def stop(pid: int) -> None:

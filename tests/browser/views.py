@@ -80,7 +80,8 @@ class View:
 
     def _note_error(self, line: ConsoleMessage) -> None:
         if line.type == "error" and not self._is_outside(line.location["url"]):
-            self.errors.append(line.text)
+            if "restore the debugger state" not in line.text:  # JupyterLab's own, when a kernel restarts meanwhile
+                self.errors.append(line.text)
 
     def _note_kernel(self, url: str) -> None:
         found = re.search(r"/api/kernels/([0-9a-f-]{36})/channels", url)

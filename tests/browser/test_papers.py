@@ -61,6 +61,5 @@ def test_an_entry_is_found_read_and_run(notebook: Callable[..., Any], out: Path)
     view.wait_in_kernel("'--smoke' in app.code.code and '--jobs 1' in app.code.code")
     shown.get_by_role("button", name="start").click()
     shown.get_by_role("img", name="lift:F2: groups").wait_for(timeout=120_000)
-    running.wait_for(state="hidden")
-    assert view.evaluate_in_kernel("app.card.data in app.values.value")
+    assert view.evaluate_in_kernel("app.card.data in app.values.value") and not running.is_visible()
     assert view.last_error() is None and view.errors == []

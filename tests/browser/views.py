@@ -52,7 +52,8 @@ class View:
 
     `page` is Playwright's page, `frame` the part of it that the notebook fills, `errors` what the page's console
     reported as errors since it opened. What the page wants from other hosts it does not get, so that no test depends
-    on the network; `outside` has those addresses, and `errors` leaves them out.
+    on the network; `outside` has those addresses, and `errors` leaves them out, as what JupyterLab says of its debugger
+    when a kernel restarts.
     """
 
     def __init__(self, lab: Lab, browser: Browser, name: str, size: tuple[int, int] = (WIDTH, HEIGHT)) -> None:
@@ -79,9 +80,9 @@ class View:
         route.abort()
 
     def _note_error(self, line: ConsoleMessage) -> None:
-        if line.type == "error" and not self._is_outside(line.location["url"]):
-            if "restore the debugger state" not in line.text:  # JupyterLab's own, when a kernel restarts meanwhile
-                self.errors.append(line.text)
+        own = "restore the debugger state" in line.text  # JupyterLab's, when a kernel restarts while it asks for that
+        if line.type == "error" and not own and not self._is_outside(line.location["url"]):
+            self.errors.append(line.text)
 
     def _note_kernel(self, url: str) -> None:
         found = re.search(r"/api/kernels/([0-9a-f-]{36})/channels", url)

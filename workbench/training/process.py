@@ -131,7 +131,8 @@ def _look_in_proc(pid: int) -> Process | None:
 def beginning(log: Log | None) -> Process | None:
     """The training that a log tells of, while its process runs; the process id may be another program's by now.
 
-    In the moment when a new process becomes its program it has no command line yet; on a busy machine that lasts.
+    In the moment when a new process becomes its program, and in that when it ends, it has no command line; on a busy
+    machine that lasts. It is taken for the training then.
     """
     if log is None or log.pid is None:
         return None
